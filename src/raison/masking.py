@@ -1,0 +1,173 @@
+"""Mask operators: what the model reads when words of a record are taken away.
+
+Everything happens on token ids: a record is never decoded and tokenised again. Special tokens are never masked.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raison.records import InputError
+from raison.words import Ints, Mask, Tokens
+
+Unit = Literal["token", "word", "run"]
+OPERATORS = ("mask", "unknown", "delete", "pad", "unigram", "text:STRING")
+
+
+class ModelInput(NamedTuple):
+    """One sequence as the model reads it; arrays (tokens,)."""
+
+    ids: Ints
+    types: Ints
+    attention: Mask
+
+
+@dataclass(frozen=True)
+class Operator:
+    """What stands in the place of masked words.
+
+    `pieces` are the token ids that may replace a word, as (inside a text, at its start) pairs: one for a fixed string,
+    many for `unigram`, none for `delete` and `pad`.
+    """
+
+    name: str
+    unit: Unit
+    pieces: tuple[tuple[Ints, Ints], ...] = ()
+    weights: NDArray[np.float64] | None = None  # probabilities of the pieces
+    filler: int = 0  # stands alone where deletion leaves no token at all
+    seed: int = 0
+
+    @property
+    def convention(self) -> dict[str, Any]:
+        """What a result says about the operator it was made with."""
+        return {"operator": self.name, "unit": self.unit, **({"seed": self.seed} if self.weights is not None else {})}
+
+
+def make_operator(
+    name: str, tokenizer: Any, unit: Unit = "word", corpus: Sequence[str] = (), seed: int = 0
+) -> Operator:
+    """Make a mask operator for a tokenizer.
+
+    Args:
+        name: `mask` or `unknown` (the tokenizer's own token), `delete`, `pad` (tokens stay, but nothing attends to
+            them), `unigram` (a word drawn from `corpus` by its frequency, the same one for a word of a record whichever
+            other words are masked), or `text:STRING`.
+        tokenizer: a fast Hugging Face tokenizer.
+        unit: one replacement for each masked `token`, `word`, or `run` of neighbouring masked words of one field.
+        corpus: words, as often as they occur; for `unigram`.
+        seed: of the draws of `unigram`.
+
+    Raises:
+        InputError: the operator or unit is unknown, or the tokenizer or corpus can't serve it.
+    """
+    if unit not in ("token", "word", "run"):
+        raise InputError(f"unknown unit {unit!r}; expected token, word or run")
+    kind, _, string = name.partition(":")
+    filler = next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
+    if name in ("delete", "pad"):
+        return Operator(name, unit, filler=filler)
+    if name in ("mask", "unknown"):
+        token = tokenizer.mask_token_id if name == "mask" else tokenizer.unk_token_id
+        if token is None:
+            raise InputError(f"the tokenizer has no {name} token; use delete, pad, unigram or text:STRING")
+        piece = np.array([token])
+        return Operator(name, unit, ((piece, piece),))
+    if kind == "text" and string.strip():
+        return Operator(name, unit, (_pieces(tokenizer, string),))
+    if name == "unigram":
+        if not len(corpus):
+            raise InputError("the operator unigram needs a corpus of words to draw from")
+        words, counts = np.unique(np.array(list(corpus), dtype=object), return_counts=True)
+        pieces = tuple(_pieces(tokenizer, word) for word in words)
+        return Operator(name, unit, pieces, counts / counts.sum(), seed=seed)
+    raise InputError(f"unknown mask operator {name!r}; expected one of {', '.join(OPERATORS)}")
+
+
+def _pieces(tokenizer: Any, string: str) -> tuple[Ints, Ints]:
+    """Tokenize a string as it stands inside a text (after a space) and at its start."""
+    inside = tokenizer(f"a {string}", add_special_tokens=False)
+    after = [token for token, (_, end) in zip(inside.input_ids, inside.encodings[0].offsets, strict=True) if end > 1]
+    alone = tokenizer(string, add_special_tokens=False).input_ids
+    return np.array(after, dtype=np.int64), np.array(alone, dtype=np.int64)
+
+
+def apply(operator: Operator, tokens: Tokens, masks: Mask) -> list[ModelInput]:
+    """Mask the words of one record, in many ways at once.
+
+    Args:
+        operator: see `make_operator`.
+        tokens: the record as the model reads it.
+        masks: (masks, words) boolean; True = taken away.
+
+    Returns:
+        One input for each mask, in order.
+    """
+    inside = tokens.word >= 0
+    masked = np.zeros((len(masks), len(tokens.ids)), dtype=np.bool_)
+    masked[:, inside] = masks[:, tokens.word[inside]]
+    if operator.name == "pad":
+        return [ModelInput(tokens.ids, tokens.types, ~row) for row in masked]
+    flat, starts, lengths = _replacements(operator, tokens)
+    counts = np.where(masked, np.where(_leads(masked, tokens, operator.unit), lengths, 0), 1)
+    return _gather(tokens, masked, counts, flat, starts, operator.filler)
+
+
+def _leads(masked: Mask, tokens: Tokens, unit: Unit) -> Mask:
+    """Mark the tokens in whose place a replacement is written: (masks, tokens) boolean."""
+    if unit == "token":
+        return masked
+    if unit == "word":
+        return masked & (tokens.word != np.roll(tokens.word, 1))
+    fields = np.repeat(np.arange(len(tokens.grid.sizes)), tokens.grid.sizes)
+    field = np.where(tokens.word >= 0, fields[tokens.word] if len(fields) else -1, -1)
+    goes_on = np.roll(masked, 1, axis=1) & (field == np.roll(field, 1))
+    goes_on[:, 0] = False
+    return masked & ~goes_on
+
+
+def _replacements(operator: Operator, tokens: Tokens) -> tuple[Ints, Ints, Ints]:
+    """Give the replacement of every token's word: all ids in one array, and (tokens,) starts and lengths in it."""
+    if not operator.pieces:
+        zeros = np.zeros(len(tokens.ids), dtype=np.int64)
+        return zeros[:1], zeros, zeros
+    at_start = np.array([span.start == 0 for spans in tokens.grid.words.values() for span in spans], dtype=np.int64)
+    variant = np.where(tokens.word >= 0, at_start[tokens.word] if len(at_start) else 0, 0)
+    if operator.weights is None:
+        choice = np.zeros(len(tokens.ids), dtype=np.int64)
+    else:
+        draws = _generator(operator.seed, tokens.grid.record_id).choice(
+            len(operator.pieces), size=max(len(tokens.grid), 1), p=operator.weights
+        )
+        choice = draws[tokens.word]
+    used, code = np.unique(choice * 2 + variant, return_inverse=True)
+    pieces = [operator.pieces[index // 2][index % 2] for index in used.tolist()]
+    lengths = np.array([len(piece) for piece in pieces])
+    starts = np.cumsum(lengths) - lengths
+    return np.concatenate(pieces), starts[code], lengths[code]
+
+
+def _generator(seed: int, record_id: str) -> np.random.Generator:
+    """Give a generator that depends on the seed and the record alone."""
+    return np.random.default_rng([seed, *record_id.encode()])
+
+
+def _gather(tokens: Tokens, masked: Mask, counts: Ints, flat: Ints, starts: Ints, filler: int) -> list[ModelInput]:
+    """Write each row: every token `counts` times, masked ones replaced by the ids that `starts` points to."""
+    rows, length = counts.shape
+    source = np.repeat(np.arange(rows * length), counts.ravel())
+    token = source % length
+    first = np.cumsum(counts.ravel()) - counts.ravel()
+    offset = np.arange(len(source)) - first[source]
+    replaced = masked.ravel()[source]
+    ids = np.where(replaced, flat[np.minimum(starts[token] + offset, len(flat) - 1)], tokens.ids[token])
+    types = tokens.types[token]
+    cuts = np.cumsum(counts.sum(axis=1))[:-1]
+    return [
+        ModelInput(row, kinds, np.ones(len(row), dtype=np.bool_))
+        if len(row)
+        else ModelInput(np.array([filler]), np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.bool_))
+        for row, kinds in zip(np.split(ids, cuts), np.split(types, cuts), strict=True)
+    ]
