@@ -112,7 +112,7 @@ def apply(operator: Operator, tokens: Tokens, masks: Mask) -> list[ModelInput]:
         return [ModelInput(tokens.ids, tokens.types, ~row) for row in masked]
     flat, starts, lengths = _replacements(operator, tokens)
     counts = np.where(masked, np.where(_leads(masked, tokens, operator.unit), lengths, 0), 1)
-    return _gather(tokens, masked, counts, flat, starts, operator.filler)
+    return _gather(tokens, masked, counts, (flat, starts), operator.filler)
 
 
 def _leads(masked: Mask, tokens: Tokens, unit: Unit) -> Mask:
@@ -120,7 +120,8 @@ def _leads(masked: Mask, tokens: Tokens, unit: Unit) -> Mask:
     if unit == "token":
         return masked
     if unit == "word":
-        return masked & (tokens.word != np.roll(tokens.word, 1))
+        first = np.append(True, tokens.word[1:] != tokens.word[:-1])
+        return masked & first
     fields = np.repeat(np.arange(len(tokens.grid.sizes)), tokens.grid.sizes)
     field = np.where(tokens.word >= 0, fields[tokens.word] if len(fields) else -1, -1)
     goes_on = np.roll(masked, 1, axis=1) & (field == np.roll(field, 1))
@@ -154,8 +155,11 @@ def _generator(seed: int, record_id: str) -> np.random.Generator:
     return np.random.default_rng([seed, *record_id.encode()])
 
 
-def _gather(tokens: Tokens, masked: Mask, counts: Ints, flat: Ints, starts: Ints, filler: int) -> list[ModelInput]:
+def _gather(
+    tokens: Tokens, masked: Mask, counts: Ints, replacement: tuple[Ints, Ints], filler: int
+) -> list[ModelInput]:
     """Write each row: every token `counts` times, masked ones replaced by the ids that `starts` points to."""
+    flat, starts = replacement
     rows, length = counts.shape
     source = np.repeat(np.arange(rows * length), counts.ravel())
     token = source % length

@@ -1,15 +1,15 @@
 """Scores per word, rationales (masks over words), and the budgets that turn the one into the other."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from raison.records import InputError, read_jsonl, write_jsonl
-from raison.words import Floats, Mask, WordGrid
+from raison.words import Floats, Mask
 
 
 class WordScores(msgspec.Struct, frozen=True, eq=False):
@@ -103,15 +103,6 @@ def load_scores(path: str | Path) -> list[WordScores | Rationale]:
     return list(read_jsonl(path, from_row))
 
 
-def on_grid(per_field: Mapping[str, NDArray[Any]], grid: WordGrid, fill: Any) -> NDArray[Any]:
-    """Join arrays per field on a record's flat word axis; a field without an array is filled with `fill`.
-
-    Raises:
-        InputError: the arrays do not fit the record.
-    """
-    return grid.join(per_field, fill=fill)
-
-
 # -------------------------------------------------------------------------------------------------- budgets
 
 Rank = Literal["value", "magnitude"]
@@ -141,8 +132,8 @@ class Budget(msgspec.Struct, frozen=True):
 
     `human`: as many as people marked (the mean over those who marked any; a leak of gold information, so its results
     stand beside random words of the same number). `k`: a constant. `ratio`: a share of the words, rounded up from a
-    half, at least one. `mass`: the fewest words that hold this share of the positive scores. `match`: as many as another
-    source chose.
+    half, at least one. `mass`: the fewest words that hold this share of the positive scores. `match`: as many as
+    another source chose.
     """
 
     kind: Literal["human", "k", "ratio", "mass", "match"]
@@ -206,4 +197,4 @@ def parse_budget(text: str) -> Budget:
         raise InputError(f"budget {text!r}: expected a whole number of at least 1")
     if kind != "k" and not 0 < number <= 1:
         raise InputError(f"budget {text!r}: expected a share above 0 and at most 1")
-    return Budget(cast("Literal['k', 'ratio', 'mass']", kind), number)
+    return Budget(kind, number)
