@@ -1,0 +1,253 @@
+"""From a model and records to scores per word: one call for every method, and one that can be interrupted."""
+
+import difflib
+import hashlib
+import inspect
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from raison.attribution.attention import attention, attention_rollout
+from raison.attribution.erasure import default_operator, occlusion
+from raison.attribution.gradients import Scored, gradient, input_x_gradient, integrated_gradients
+from raison.attribution.random import random
+from raison.attribution.target import name_targets, parse_target
+from raison.masking import Unit, make_operator
+from raison.models.batching import bar
+from raison.models.classifier import Classifier
+from raison.provenance import provenance
+from raison.rationales import WordScores, to_row
+from raison.records import InputError, Record, write_json
+from raison.words import REDUCTIONS
+
+METHODS: dict[str, Callable[..., Scored]] = {
+    "random": random,
+    "attention": attention,
+    "attention_rollout": attention_rollout,
+    "gradient": gradient,
+    "input_x_gradient": input_x_gradient,
+    "integrated_gradients": integrated_gradients,
+    "occlusion": occlusion,
+}
+CHUNK = 256  # records scored together; an interrupted extraction goes on after the last whole chunk
+
+
+def extract(
+    model: Classifier,
+    records: Sequence[Record],
+    method: str = "input_x_gradient",
+    *,
+    target: str = "predicted",
+    progress: str | None = None,
+    **options: Any,
+) -> list[WordScores]:
+    """Score the words of records by one method.
+
+    Args:
+        model: the classifier.
+        records: what it classifies.
+        method: one of `METHODS`; hyphens are as good as underscores.
+        target: the logit explained: `predicted`, `gold`, a label, `runner-up`, or a contrast of two as `A - B`.
+        progress: title of the progress bar; None shows none.
+        options: of the method: `reduction` (all but occlusion and random), `steps`, `baseline`, `tolerance`
+            (integrated_gradients), `mask`, `unit`, `window` (occlusion), `seed` (random; the unigram operator).
+
+    Returns:
+        One `WordScores` for each record, in order; words that the model did not see have NaN.
+
+    Raises:
+        InputError: the method, target or an option is unknown, or the records don't fit the model.
+    """
+    name = method_name(method)
+    arguments = _arguments(name, model, records, options)
+    return list(_score(name, model, records, (target, arguments), progress))
+
+
+def method_name(name: str) -> str:
+    """Give the method's name as `METHODS` has it.
+
+    Raises:
+        InputError: there is no such method; the nearest one is named.
+    """
+    plain = name.replace("-", "_").casefold()
+    if plain in METHODS:
+        return plain
+    nearest = difflib.get_close_matches(plain, METHODS, n=1)
+    hint = f"did you mean {nearest[0]}?" if nearest else f"expected one of {', '.join(METHODS)}"
+    raise InputError(f"unknown method {name!r}; {hint}")
+
+
+def _arguments(name: str, model: Classifier, records: Sequence[Record], options: dict[str, Any]) -> dict[str, Any]:
+    """Turn options as users give them into the arguments of the method."""
+    taken = inspect.signature(METHODS[name]).parameters.keys() - {"model", "tokens", "target", "progress", "operator"}
+    known = taken | ({"mask", "unit", "seed"} if name == "occlusion" else set())
+    strange = sorted(options.keys() - known)
+    if strange:
+        raise InputError(f"{name} takes no option {strange[0]!r}; it takes {', '.join(sorted(known)) or 'none'}")
+    if options.get("reduction", "sum") not in REDUCTIONS:
+        raise InputError(f"unknown reduction {options['reduction']!r}; expected one of {', '.join(REDUCTIONS)}")
+    arguments = {key: value for key, value in options.items() if key in taken}
+    if name == "occlusion":
+        unit: Unit = options.get("unit", "word")
+        operator = default_operator(model)
+        if "mask" in options or unit != "word":
+            corpus = corpus_of(records) if options.get("mask") == "unigram" else ()
+            kind = options.get("mask", operator.name)
+            operator = make_operator(kind, model.tokenizer, unit, corpus, options.get("seed", 0))
+        arguments["operator"] = operator
+    return arguments
+
+
+def corpus_of(records: Sequence[Record]) -> list[str]:
+    """Give every word of every record, as often as it occurs."""
+    return [word for record in records for text in record.fields.values() for word in text.split()]
+
+
+def _score(
+    name: str,
+    model: Classifier,
+    records: Sequence[Record],
+    what: tuple[str, dict[str, Any]],
+    progress: str | None = None,
+) -> Iterator[WordScores]:
+    target, arguments = what
+    tokens = model.encode(records)
+    wanted = parse_target(target, model, records)
+    values, weights, notes = METHODS[name](model, tokens, wanted, progress=progress, **arguments)
+    common = _convention(name, target, arguments)
+    names = name_targets(weights, model.labels)
+    for row, scores, label, note in zip(tokens, values, names, notes, strict=True):
+        per_field = {key: np.ascontiguousarray(part) for key, part in row.grid.split(scores).items()}
+        yield WordScores(row.grid.record_id, name, label, per_field, {**common, **note})
+
+
+def _convention(name: str, target: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Say what the numbers mean: what peers differ in."""
+    defaults = {
+        key: parameter.default
+        for key, parameter in inspect.signature(METHODS[name]).parameters.items()
+        if key in ("reduction", "steps", "baseline", "window", "seed", "tolerance")
+    }
+    said = {**defaults, **{key: value for key, value in arguments.items() if key != "operator"}}
+    if said.get("steps") != "auto":
+        said.pop("tolerance", None)
+    if "operator" in arguments:
+        said.update(arguments["operator"].convention)
+    signed = name in ("input_x_gradient", "integrated_gradients", "occlusion")
+    score = "logit" if name not in ("random", "attention", "attention_rollout") else "none"
+    return {"score": score, "target": target, "signed": signed, "special_tokens": "left out", **said}
+
+
+# ---------------------------------------------------------------------------------------------- to a file
+
+
+def extract_to_file(
+    path: str | Path,
+    model: Classifier,
+    records: Sequence[Record],
+    method: str = "input_x_gradient",
+    *,
+    target: str = "predicted",
+    progress: str | None = None,
+    **options: Any,
+) -> int:
+    """Do `extract` into a file of JSON lines, chunk by chunk, and go on where an interrupted run stopped.
+
+    The file appears when it is whole; until then its lines are in `PATH.part`. Beside it, `PATH.meta.json` says what it
+    was made with. The result equals that of a run that was not interrupted.
+
+    Args:
+        path: the file.
+        model: see `extract`, also for the rest.
+        records: see `extract`.
+        method: see `extract`.
+        target: see `extract`.
+        progress: title of the progress bar.
+        options: see `extract`.
+
+    Returns:
+        How many records were found done already.
+
+    Raises:
+        InputError: as `extract`; or the file, or an unfinished one, was made with something else.
+    """
+    name = method_name(method)
+    arguments = _arguments(name, model, records, options)
+    parse_target(target, model, records)
+    frame = provenance(
+        {"command": "extract", "method": name, "target": target, **options}, records, {model.name: fingerprint(model)}
+    )
+    work = Unfinished(path, frame)
+    if work.finished:
+        return len(records)
+    done = work.resume()
+    with bar(progress, len(records)) as advance:
+        advance(done)
+        for start in range(done, len(records), CHUNK):
+            chunk = records[start : start + CHUNK]
+            work.append(_score(name, model, chunk, (target, arguments)))
+            advance(len(chunk))
+    work.finish()
+    return done
+
+
+def fingerprint(model: Classifier) -> str:
+    """Give a short hash of a model: its configuration and a sample of every weight."""
+    digest = hashlib.sha256(model.model.config.to_json_string(use_diff=True).encode())
+    for name, tensor in model.model.state_dict().items():
+        flat = tensor.detach().reshape(-1)
+        sample = flat[:: max(1, flat.numel() // 1024)].float().cpu().numpy()
+        digest.update(f"{name}{tuple(tensor.shape)}".encode() + sample.tobytes())
+    return digest.hexdigest()[:16]
+
+
+class Unfinished:
+    """A file of JSON lines that is written in chunks and may be interrupted at any point."""
+
+    def __init__(self, path: str | Path, frame: dict[str, Any]) -> None:
+        self.path = Path(path)
+        self.part = self.path.with_name(self.path.name + ".part")
+        self.meta = self.path.with_name(self.path.name + ".meta.json")
+        self.frame = frame
+        if self.path.is_dir():
+            raise InputError(f"{path}: a folder; expected a file to write")
+        if (self.path.exists() or self.part.exists()) and not self._same():
+            state = "exists already" if self.path.exists() else "was begun"
+            raise InputError(f"{path}: {state}, made from something else (see {self.meta.name}); choose another name")
+
+    @property
+    def finished(self) -> bool:
+        """Whether the whole file is there."""
+        return self.path.exists()
+
+    def _same(self) -> bool:
+        """Whether what is there was made with the same configuration, data and model."""
+        try:
+            return msgspec.json.decode(self.meta.read_bytes()) == msgspec.json.decode(msgspec.json.encode(self.frame))
+        except (OSError, msgspec.DecodeError):
+            return False
+
+    def resume(self) -> int:
+        """Cut what was written back to whole chunks, and give how many lines stand."""
+        if not self.part.exists():
+            write_json(self.meta, self.frame)
+            self.part.touch()
+        content = self.part.read_bytes()
+        ends = np.flatnonzero(np.frombuffer(content, dtype=np.uint8) == ord("\n")) + 1
+        lines = len(ends) // CHUNK * CHUNK
+        os.truncate(self.part, int(ends[lines - 1]) if lines else 0)
+        return lines
+
+    def append(self, items: Iterator[WordScores]) -> None:
+        """Write one chunk."""
+        content = b"".join(msgspec.json.encode(to_row(item)) + b"\n" for item in items)
+        with open(self.part, "ab") as stream:
+            stream.write(content)
+
+    def finish(self) -> None:
+        """Give the file its name."""
+        os.replace(self.part, self.path)

@@ -1,0 +1,258 @@
+"""A classifier of texts or pairs of texts: any `AutoModelForSequenceClassification`."""
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from raison.masking import ModelInput, Operator, apply
+from raison.models import batching
+from raison.records import InputError, Prediction, Record
+from raison.words import Mask, Segmenter, Tokens, tokenize, whitespace_words, word_grid
+
+Probabilities = NDArray[np.float64]
+
+
+class Batch(NamedTuple):
+    """Padded inputs on the model's device; tensors (rows, tokens)."""
+
+    ids: Tensor
+    types: Tensor
+    attention: Tensor
+
+
+class Classifier:
+    """A sequence classifier with its tokenizer. Both are left as the caller gave them, except that dropout is off.
+
+    Args:
+        model: any Hugging Face sequence classification model.
+        tokenizer: its fast tokenizer.
+        labels: names of the outputs, in order; default: those of the model's configuration.
+        name: what results call the model; default: the name in its configuration.
+        segment: how texts are cut into words.
+        max_tokens: padded tokens of one batch; default: by device.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        labels: Sequence[str] | None = None,
+        name: str | None = None,
+        segment: Segmenter = whitespace_words,
+        max_tokens: int | None = None,
+    ) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.segment = segment
+        self.name = name or Path(str(getattr(model.config, "_name_or_path", ""))).name or type(model).__name__
+        configured: Mapping[int, str] = model.config.id2label
+        self.labels = tuple(labels) if labels else tuple(configured[index] for index in sorted(configured))
+        if len(self.labels) != len(configured):
+            raise InputError(
+                f"{self.name}: {len(self.labels)} labels given, but the model has {len(configured)} outputs"
+            )
+        self.device = next(model.parameters()).device
+        self.max_tokens = max_tokens or (batching.TOKENS if self.device.type == "cpu" else batching.TOKENS_GPU)
+        self.max_length = _longest(model.config, tokenizer)
+        self._reads_types = "token_type_ids" in tokenizer.model_input_names
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        device: str | None = None,
+        dtype: str = "float32",
+        trust_remote_code: bool = False,
+        **options: Any,
+    ) -> "Classifier":
+        """Load a classifier from a folder or a hub id; weights as safetensors only.
+
+        Args:
+            path: a folder that `save_pretrained` wrote, or a hub id.
+            device: "cpu", "cuda", "cuda:1", ...; default: the first accelerator, else the CPU.
+            dtype: "float32", "bfloat16" or "float16".
+            trust_remote_code: run code that comes with the model. Off unless asked for.
+            options: of the constructor.
+
+        Raises:
+            InputError: there is no such model, or it is not a sequence classifier.
+        """
+        from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+        name = str(path)
+        try:
+            config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
+            _expect_classifier(config, name)
+            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+            model = AutoModelForSequenceClassification.from_pretrained(
+                name,
+                config=config,
+                dtype=getattr(torch, dtype),
+                use_safetensors=True,
+                trust_remote_code=trust_remote_code,
+            )
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise InputError(f"{name}: can't be loaded as a classifier ({first_line(error)})") from None
+        target = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        options.setdefault("name", Path(name).name)
+        return cls(model.to(target), tokenizer, **options)
+
+    # ------------------------------------------------------------------------------------------------ encoding
+
+    def encode(self, records: Sequence[Record]) -> list[Tokens]:
+        """Tokenize records as the model reads them: one field as a text, two as a pair, in the order of the record.
+
+        Raises:
+            InputError: records have more than two fields, or not the same number.
+        """
+        grids = [word_grid(record, self.segment) for record in records]
+        return tokenize(self.tokenizer, grids, [tuple(record.fields.values()) for record in records], self.max_length)
+
+    def batch(self, inputs: Sequence[ModelInput | Tokens]) -> Batch:
+        """Pad inputs on the right to the longest of them."""
+        longest = max(len(row.ids) for row in inputs)
+        ids = np.full((len(inputs), longest), self.tokenizer.pad_token_id or 0, dtype=np.int64)
+        types = np.zeros((len(inputs), longest), dtype=np.int64)
+        attention = np.zeros((len(inputs), longest), dtype=np.int64)
+        for index, row in enumerate(inputs):
+            size = len(row.ids)
+            ids[index, :size] = row.ids
+            types[index, :size] = row.types
+            attention[index, :size] = row.attention if isinstance(row, ModelInput) else 1
+        return Batch(*(torch.from_numpy(array).to(self.device) for array in (ids, types, attention)))
+
+    # ----------------------------------------------------------------------------------------------- forwards
+
+    def forward(self, batch: Batch, embeddings: Tensor | None = None, **options: Any) -> Any:
+        """Run the model on a batch; differentiable.
+
+        Args:
+            batch: padded inputs.
+            embeddings: (rows, tokens, hidden) taken in place of the word embeddings of `batch.ids`. The ids still say
+                where padding is and which positions the tokens have, so that every architecture reads the same input.
+            options: further arguments of the model, such as `output_attentions`.
+
+        Returns:
+            The model's output; `.logits` is (rows, labels).
+        """
+        types = {"token_type_ids": batch.types} if self._reads_types else {}
+        with _embeddings_are(self.model, embeddings):
+            return self.model(input_ids=batch.ids, attention_mask=batch.attention, **types, **options)
+
+    def embed(self, batch: Batch) -> Tensor:
+        """Give the word embeddings of a batch, detached: (rows, tokens, hidden)."""
+        with torch.no_grad():
+            return self.model.get_input_embeddings()(batch.ids)
+
+    def logits(self, inputs: Sequence[ModelInput | Tokens], progress: str | None = None) -> NDArray[np.float32]:
+        """Score inputs: (inputs, labels) float32. The order and size of batches make no difference."""
+        result = np.zeros((len(inputs), len(self.labels)), dtype=np.float32)
+
+        def step(indices: batching.Indices) -> NDArray[np.float32]:
+            with torch.inference_mode():
+                return self.forward(self.batch([inputs[i] for i in indices])).logits.float().cpu().numpy()
+
+        lengths = [len(row.ids) for row in inputs]
+        for indices, values in batching.run(lengths, step, self.max_tokens, progress):
+            result[indices] = values
+        return result
+
+    def predict(self, records: Sequence[Record], progress: str | None = None) -> list[Prediction]:
+        """Predict a label, with probabilities, for each record."""
+        probabilities = softmax(self.logits(self.encode(records), progress))
+        return [
+            Prediction(
+                record.id,
+                self.name,
+                self.labels[int(row.argmax())],
+                dict(zip(self.labels, row.tolist(), strict=True)),
+            )
+            for record, row in zip(records, probabilities, strict=True)
+        ]
+
+    def predict_masked(
+        self, tokens: Sequence[Tokens], masks: Sequence[Mask], operator: Operator, progress: str | None = None
+    ) -> tuple[list[Probabilities], int]:
+        """Predict records with words taken away; every distinct input is run once.
+
+        Args:
+            tokens: the encoded records.
+            masks: for each record (masks, words) boolean; True = taken away.
+            operator: what stands in the place of masked words.
+            progress: title of the progress bar.
+
+        Returns:
+            For each record (masks, labels) probabilities, and how many inputs were run.
+        """
+        distinct: dict[bytes, int] = {}
+        inputs: list[ModelInput] = []
+        rows: list[NDArray[np.int64]] = []
+        for record, wanted in zip(tokens, masks, strict=True):
+            found = np.empty(len(wanted), dtype=np.int64)
+            for index, row in enumerate(apply(operator, record, wanted)):
+                key = b"".join((row.ids.tobytes(), row.types.tobytes(), row.attention.tobytes()))
+                found[index] = distinct.setdefault(key, len(inputs))
+                if found[index] == len(inputs):
+                    inputs.append(row)
+            rows.append(found)
+        probabilities = softmax(self.logits(inputs, progress))
+        return [probabilities[found] for found in rows], len(inputs)
+
+    def label_index(self, label: str) -> int:
+        """Give the output of a label; names are compared without case.
+
+        Raises:
+            InputError: the model has no such label.
+        """
+        for index, name in enumerate(self.labels):
+            if name.casefold() == label.casefold():
+                return index
+        raise InputError(f"{self.name} has no label {label!r}; it has {', '.join(self.labels)}")
+
+
+def softmax(logits: NDArray[Any]) -> Probabilities:
+    """Turn logits (..., labels) into probabilities, in float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    exponents = np.exp(shifted)
+    return exponents / exponents.sum(axis=-1, keepdims=True)
+
+
+def first_line(error: BaseException) -> str:
+    """Give the first line of an error's message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _longest(config: Any, tokenizer: Any) -> int:
+    """Give the longest input in tokens: the smaller of what the tokenizer and the model's positions allow."""
+    positions = getattr(config, "max_position_embeddings", None) or 512
+    if config.model_type in ("roberta", "xlm-roberta", "camembert", "longformer"):
+        positions -= 2  # these count positions from after the padding token's
+    return int(min(tokenizer.model_max_length, positions))
+
+
+def _expect_classifier(config: Any, name: str) -> None:
+    """Refuse a model that was saved with another head: it would be given a random one without a word."""
+    heads: list[str] = config.architectures or []
+    if heads and not any(head.endswith("ForSequenceClassification") for head in heads):
+        raise InputError(f"{name}: a {heads[0]}, not a sequence classifier; train one first (raison train)")
+
+
+@contextmanager
+def _embeddings_are(model: Any, embeddings: Tensor | None) -> Generator[None]:
+    """Let the model's embedding layer give `embeddings`, whatever ids it is asked for."""
+    if embeddings is None:
+        yield
+        return
+    hook = model.get_input_embeddings().register_forward_hook(lambda *_: embeddings)
+    try:
+        yield
+    finally:
+        hook.remove()
