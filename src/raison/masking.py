@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raison.records import InputError
-from raison.words import Ints, Mask, Tokens
+from raison.words import Ints, Mask, Tokens, settings_kept
 
 Unit = Literal["token", "word", "run"]
 OPERATORS = ("mask", "unknown", "delete", "pad", "unigram", "text:STRING")
@@ -75,23 +75,36 @@ def make_operator(
             raise InputError(f"the tokenizer has no {name} token; use delete, pad, unigram or text:STRING")
         piece = np.array([token])
         return Operator(name, unit, ((piece, piece),))
-    if kind == "text" and string.strip():
-        return Operator(name, unit, (_pieces(tokenizer, string),))
-    if name == "unigram":
-        if not len(corpus):
-            raise InputError("the operator unigram needs a corpus of words to draw from")
-        words, counts = np.unique(np.array(list(corpus), dtype=object), return_counts=True)
-        pieces = tuple(_pieces(tokenizer, word) for word in words)
-        return Operator(name, unit, pieces, counts / counts.sum(), seed=seed)
+    if (kind == "text" and string.strip()) or name == "unigram":
+        words, counts = np.unique(
+            np.array([string] if kind == "text" else list(corpus), dtype=object), return_counts=True
+        )
+        return _drawn(name, unit, (words.tolist(), counts), tokenizer, seed)
     raise InputError(f"unknown mask operator {name!r}; expected one of {', '.join(OPERATORS)}")
 
 
-def _pieces(tokenizer: Any, string: str) -> tuple[Ints, Ints]:
-    """Tokenize a string as it stands inside a text (after a space) and at its start."""
-    inside = tokenizer(f"a {string}", add_special_tokens=False)
-    after = [token for token, (_, end) in zip(inside.input_ids, inside.encodings[0].offsets, strict=True) if end > 1]
-    alone = tokenizer(string, add_special_tokens=False).input_ids
-    return np.array(after, dtype=np.int64), np.array(alone, dtype=np.int64)
+def _drawn(name: str, unit: Unit, corpus: tuple[list[str], Ints], tokenizer: Any, seed: int) -> Operator:
+    """Make the operator that draws from words by their counts; a fixed string is a corpus of one."""
+    words, counts = corpus
+    pieces = _pieces(tokenizer, words) if words else []
+    whole = [index for index, pair in enumerate(pieces) if all(len(ids) for ids in pair)]
+    if not whole:
+        what = "a corpus of words to draw from" if name == "unigram" else "a string that the tokenizer does not drop"
+        raise InputError(f"the operator {name} needs {what}")
+    weights = counts[whole] / counts[whole].sum()
+    return Operator(name, unit, tuple(pieces[i] for i in whole), weights if name == "unigram" else None, seed=seed)
+
+
+def _pieces(tokenizer: Any, strings: list[str]) -> list[tuple[Ints, Ints]]:
+    """Tokenize strings as they stand inside a text (after a space) and at its start."""
+    with settings_kept(tokenizer):
+        inside = tokenizer([f"a {string}" for string in strings], add_special_tokens=False).encodings
+        alone = tokenizer(strings, add_special_tokens=False).input_ids
+    after = [
+        [token for token, (_, end) in zip(encoding.ids, encoding.offsets, strict=True) if end > 1]
+        for encoding in inside
+    ]
+    return [(np.array(a, dtype=np.int64), np.array(b, dtype=np.int64)) for a, b in zip(after, alone, strict=True)]
 
 
 def apply(operator: Operator, tokens: Tokens, masks: Mask) -> list[ModelInput]:
@@ -122,10 +135,11 @@ def _leads(masked: Mask, tokens: Tokens, unit: Unit) -> Mask:
     if unit == "word":
         first = np.append(True, tokens.word[1:] != tokens.word[:-1])
         return masked & first
-    fields = np.repeat(np.arange(len(tokens.grid.sizes)), tokens.grid.sizes)
-    field = np.where(tokens.word >= 0, fields[tokens.word] if len(fields) else -1, -1)
-    goes_on = np.roll(masked, 1, axis=1) & (field == np.roll(field, 1))
-    goes_on[:, 0] = False
+    inside = np.flatnonzero(tokens.word >= 0)  # a token of whitespace between two words does not part them
+    field = np.repeat(np.arange(len(tokens.grid.sizes)), tokens.grid.sizes)[tokens.word[inside]]
+    held = masked[:, inside]
+    goes_on = np.zeros_like(masked)
+    goes_on[:, inside[1:]] = held[:, 1:] & held[:, :-1] & (field[1:] == field[:-1])
     return masked & ~goes_on
 
 

@@ -26,7 +26,10 @@ T = TypeVar("T")
 
 
 class InputError(Exception):
-    """Something the user gave is wrong. The message is one line that says what, where and what was expected."""
+    """Something the user gave is wrong. The message is one line that says what, where and what was expected.
+
+    Its one argument is that line, or the `Fault` that reads as it.
+    """
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -37,9 +40,10 @@ class Fault(msgspec.Struct, frozen=True):
     message: str  # names the field and what was expected
 
     def __str__(self) -> str:
-        """Give `file:line: message`, as compilers do."""
+        """Give `file:line: message`, as compilers do: one line of at most about 600 visible characters."""
         place = self.file if self.line is None else f"{self.file}:{self.line}"
-        return f"{place}: {self.message}"
+        message = self.message if len(self.message) <= 600 else f"{self.message[:600]} …"
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in f"{place}: {message}")
 
 
 class Span(NamedTuple):
@@ -115,7 +119,8 @@ def _gather_extras(row: dict[str, Any]) -> dict[str, Any]:
         if isinstance(annotation, dict) and not annotation.keys() <= _ANNOTATION_KEYS:
             known = {key: value for key, value in annotation.items() if key in _ANNOTATION_KEYS}
             rest = {key: value for key, value in annotation.items() if key not in _ANNOTATION_KEYS}
-            known["extra"] = {**known.get("extra", {}), **rest}
+            given: Any = known.get("extra", {})
+            known["extra"] = {**cast("dict[str, Any]", given), **rest} if isinstance(given, dict) else given
             gathered.append(known)
         else:
             gathered.append(annotation)
@@ -128,7 +133,8 @@ def _explain(error: msgspec.ValidationError) -> str:
     place = path.rstrip("`").removeprefix("$").lstrip(".")
     if "unknown field" in message:
         return f"{message[0].lower()}{message[1:]} (extra information belongs under `meta`)"
-    return f"field `{place}`: {message[0].lower()}{message[1:]}" if place else message
+    message = f"{message[0].lower()}{message[1:]}"
+    return f"field `{place}`: {message}" if place else message
 
 
 def problems(record: Record) -> Iterator[str]:
@@ -178,11 +184,15 @@ def from_record(record: Record) -> dict[str, Any]:
 # ---------------------------------------------------------------------------------------------------- files
 
 
-def open_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
-    """Yield (line number, line) of a text file, gzip or not, without blank lines; never more than a line in memory.
+def open_lines(path: str | Path, blank: bool = False) -> Iterator[tuple[int, bytes]]:
+    """Yield (line number, line) of a text file, gzip or not; never more than a line in memory.
+
+    Args:
+        path: the file.
+        blank: yield blank lines too.
 
     Raises:
-        InputError: the file is missing, is a folder, is not UTF-8, or its gzip stream is cut short or damaged.
+        InputError: with a Fault: the file is missing, a folder, or UTF-16, or its gzip stream is cut short or damaged.
     """
     number = 0
     try:
@@ -190,17 +200,18 @@ def open_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
             for number, line in enumerate(stream, 1):
                 content = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
                 if number == 1 and content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-                    raise InputError(str(Fault(str(path), 1, "UTF-16 text; expected UTF-8")))
-                if content.strip():
+                    raise InputError(Fault(str(path), 1, "UTF-16 text; expected UTF-8"))
+                if blank or content.strip():
                     yield number, content
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+        raise InputError(Fault(str(path), None, "no such file")) from None
     except IsADirectoryError:
-        raise InputError(f"{path}: a folder; expected a file") from None
+        raise InputError(Fault(str(path), None, "a folder; expected a file")) from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(str(Fault(str(path), number + 1, f"the gzip stream is damaged ({error})"))) from None
-    except PermissionError:
-        raise InputError(f"{path}: not readable (permission denied)") from None
+        raise InputError(Fault(str(path), number + 1, f"the gzip stream is damaged ({error})")) from None
+    except OSError as error:
+        message = f"not readable ({(error.strerror or str(error)).lower()})"
+        raise InputError(Fault(str(path), None, message)) from None
 
 
 @contextlib.contextmanager
@@ -223,10 +234,14 @@ def decode_line(line: bytes) -> Any:
     """
     try:
         return msgspec.json.decode(line)
+    except RecursionError:
+        raise InputError("not valid JSON: nested too deeply") from None
     except (UnicodeDecodeError, msgspec.DecodeError) as error:
-        if isinstance(error, UnicodeDecodeError) or "utf-8" in str(error).lower():
+        try:
+            line.decode("utf-8")
+        except UnicodeDecodeError:
             raise InputError("not UTF-8 text") from None
-        message = str(error)
+        message = str(error).removeprefix("JSON is malformed: ")
         raise InputError(f"not valid JSON: {message[0].lower()}{message[1:]}") from None
 
 
@@ -244,7 +259,7 @@ def scan_jsonl(path: str | Path, convert: Callable[[Any], T]) -> Iterator[T | Fa
         except StopIteration:
             return
         except InputError as error:  # the stream itself broke: nothing can follow
-            yield Fault("", None, str(error))
+            yield error.args[0]
             return
         try:
             yield convert(decode_line(line))
@@ -262,7 +277,7 @@ def read_jsonl(path: str | Path, convert: Callable[[Any], T]) -> Iterator[T]:
     for item in scan_jsonl(path, convert):
         empty = False
         if isinstance(item, Fault):
-            raise InputError(item.message if not item.file else str(item))
+            raise InputError(item)
         yield item
     if empty:
         raise InputError(f"{path}: the file is empty; expected one JSON object a line")
@@ -324,7 +339,8 @@ def written_whole(path: str | Path) -> Generator[Path]:
     except OSError as error:
         raise InputError(f"{path}: can't be written ({error.strerror or error})") from None
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def write_jsonl(path: str | Path, items: Iterable[Any]) -> int:
@@ -342,9 +358,14 @@ def write_jsonl(path: str | Path, items: Iterable[Any]) -> int:
     return count
 
 
-def _create(part: Path, gzipped: bool) -> Any:
-    # mtime 0: the same records give the same bytes
-    return gzip.GzipFile(part, "wb", mtime=0) if gzipped else open(part, "wb")
+@contextlib.contextmanager
+def _create(part: Path, gzipped: bool) -> Generator[Any]:
+    with open(part, "wb") as raw:
+        if gzipped:  # no name and no time in its header: the same records give the same bytes
+            with gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as stream:
+                yield stream
+        else:
+            yield raw
 
 
 def write_records(path: str | Path, records: Iterable[Record]) -> int:

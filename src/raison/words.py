@@ -6,7 +6,8 @@ after the other in the order of the record; `WordGrid` splits that axis into fie
 """
 
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -181,8 +182,7 @@ def tokenize(
     pair = len(texts[0]) == 2
     if any(len(row) != len(texts[0]) for row in texts) or len(texts[0]) not in (1, 2):
         raise InputError("a classifier reads one field or two, the same for all records")
-    truncation, padding = tokenizer.backend_tokenizer.truncation, tokenizer.backend_tokenizer.padding
-    try:
+    with settings_kept(tokenizer):
         encoded = tokenizer(
             [row[0] for row in texts],
             [row[1] for row in texts] if pair else None,
@@ -192,15 +192,19 @@ def tokenize(
             return_attention_mask=False,
             return_token_type_ids=True,
         )
-    finally:
-        _restore(tokenizer.backend_tokenizer, truncation, padding)
     return [_aligned(grid, encoding) for grid, encoding in zip(grids, encoded.encodings, strict=True)]
 
 
-def _restore(backend: Any, truncation: dict[str, Any] | None, padding: dict[str, Any] | None) -> None:
-    """Give a tokenizer back the truncation and padding that a call has changed."""
-    backend.no_truncation() if truncation is None else backend.enable_truncation(**truncation)
-    backend.no_padding() if padding is None else backend.enable_padding(**padding)
+@contextmanager
+def settings_kept(tokenizer: Any) -> Generator[None]:
+    """Give a fast tokenizer back the truncation and padding that calls inside change."""
+    backend = tokenizer.backend_tokenizer
+    truncation, padding = backend.truncation, backend.padding
+    try:
+        yield
+    finally:
+        backend.no_truncation() if truncation is None else backend.enable_truncation(**truncation)
+        backend.no_padding() if padding is None else backend.enable_padding(**padding)
 
 
 def _aligned(grid: WordGrid, encoding: Any) -> Tokens:

@@ -67,7 +67,6 @@ def _attend(  # noqa: PLR0917
 ) -> Scored:
     weights = np.zeros((len(tokens), len(model.labels)), dtype=np.float32)
     scores: list[Floats] = [np.empty(0, dtype=np.float32)] * len(tokens)
-    reads_last = _is_causal(model)
 
     def step(indices: Indices) -> tuple[NDArray[Any], NDArray[Any]]:
         batch = model.batch([tokens[i] for i in indices])
@@ -76,7 +75,7 @@ def _attend(  # noqa: PLR0917
             if not output.attentions or output.attentions[0] is None:
                 raise InputError(f"{model.name} gives no attention weights")
             chosen = target.resolve(output.logits, indices)
-            rows = _row_of(combine(output.attentions), batch, reads_last)
+            rows = _row_of(combine(output.attentions), batch, model.reads_last)
         return rows.float().numpy(force=True), chosen.float().numpy(force=True)
 
     with _eager(model.model):
@@ -93,15 +92,6 @@ def _row_of(matrix: Tensor, batch: Batch, reads_last: bool) -> Tensor:
         return matrix[:, 0]
     last = batch.attention.sum(dim=1) - 1
     return matrix[torch.arange(len(matrix), device=matrix.device), last]
-
-
-def _is_causal(model: Classifier) -> bool:
-    """Whether the model is a causal language model with a classification head, which reads the last token."""
-    from transformers.models.auto import modeling_auto
-
-    kind = model.model.config.model_type
-    causal = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    return kind in causal and kind not in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 
 @contextmanager

@@ -3,12 +3,10 @@
 import difflib
 import hashlib
 import inspect
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from raison.attribution.attention import attention, attention_rollout
@@ -19,9 +17,9 @@ from raison.attribution.target import name_targets, parse_target
 from raison.masking import Unit, make_operator
 from raison.models.batching import bar
 from raison.models.classifier import Classifier
-from raison.provenance import provenance
 from raison.rationales import WordScores, to_row
-from raison.records import InputError, Record, write_json
+from raison.records import InputError, Record
+from raison.runs import Unfinished, provenance
 from raison.words import REDUCTIONS
 
 METHODS: dict[str, Callable[..., Scored]] = {
@@ -57,7 +55,8 @@ def extract(
             (integrated_gradients), `mask`, `unit`, `window` (occlusion), `seed` (random; the unigram operator).
 
     Returns:
-        One `WordScores` for each record, in order; words that the model did not see have NaN.
+        One `WordScores` for each record, in order; words that the model did not see have NaN, and so do all words
+        where a contrast falls on one label (`predicted - gold` where the model is right; the target is then None).
 
     Raises:
         InputError: the method, target or an option is unknown, or the records don't fit the model.
@@ -120,7 +119,8 @@ def _score(
     values, weights, notes = METHODS[name](model, tokens, wanted, progress=progress, **arguments)
     common = _convention(name, target, arguments)
     names = name_targets(weights, model.labels)
-    for row, scores, label, note in zip(tokens, values, names, notes, strict=True):
+    for row, found, label, note in zip(tokens, values, names, notes, strict=True):
+        scores = found if label is not None else np.full_like(found, np.nan)  # a contrast of a label with itself
         per_field = {key: np.ascontiguousarray(part) for key, part in row.grid.split(scores).items()}
         yield WordScores(row.grid.record_id, name, label, per_field, {**common, **note})
 
@@ -181,7 +181,7 @@ def extract_to_file(
     frame = provenance(
         {"command": "extract", "method": name, "target": target, **options}, records, {model.name: fingerprint(model)}
     )
-    work = Unfinished(path, frame)
+    work = Unfinished(path, frame, CHUNK)
     if work.finished:
         return len(records)
     done = work.resume()
@@ -189,7 +189,7 @@ def extract_to_file(
         advance(done)
         for start in range(done, len(records), CHUNK):
             chunk = records[start : start + CHUNK]
-            work.append(_score(name, model, chunk, (target, arguments)))
+            work.append(to_row(item) for item in _score(name, model, chunk, (target, arguments)))
             advance(len(chunk))
     work.finish()
     return done
@@ -203,51 +203,3 @@ def fingerprint(model: Classifier) -> str:
         sample = flat[:: max(1, flat.numel() // 1024)].float().cpu().numpy()
         digest.update(f"{name}{tuple(tensor.shape)}".encode() + sample.tobytes())
     return digest.hexdigest()[:16]
-
-
-class Unfinished:
-    """A file of JSON lines that is written in chunks and may be interrupted at any point."""
-
-    def __init__(self, path: str | Path, frame: dict[str, Any]) -> None:
-        self.path = Path(path)
-        self.part = self.path.with_name(self.path.name + ".part")
-        self.meta = self.path.with_name(self.path.name + ".meta.json")
-        self.frame = frame
-        if self.path.is_dir():
-            raise InputError(f"{path}: a folder; expected a file to write")
-        if (self.path.exists() or self.part.exists()) and not self._same():
-            state = "exists already" if self.path.exists() else "was begun"
-            raise InputError(f"{path}: {state}, made from something else (see {self.meta.name}); choose another name")
-
-    @property
-    def finished(self) -> bool:
-        """Whether the whole file is there."""
-        return self.path.exists()
-
-    def _same(self) -> bool:
-        """Whether what is there was made with the same configuration, data and model."""
-        try:
-            return msgspec.json.decode(self.meta.read_bytes()) == msgspec.json.decode(msgspec.json.encode(self.frame))
-        except (OSError, msgspec.DecodeError):
-            return False
-
-    def resume(self) -> int:
-        """Cut what was written back to whole chunks, and give how many lines stand."""
-        if not self.part.exists():
-            write_json(self.meta, self.frame)
-            self.part.touch()
-        content = self.part.read_bytes()
-        ends = np.flatnonzero(np.frombuffer(content, dtype=np.uint8) == ord("\n")) + 1
-        lines = len(ends) // CHUNK * CHUNK
-        os.truncate(self.part, int(ends[lines - 1]) if lines else 0)
-        return lines
-
-    def append(self, items: Iterator[WordScores]) -> None:
-        """Write one chunk."""
-        content = b"".join(msgspec.json.encode(to_row(item)) + b"\n" for item in items)
-        with open(self.part, "ab") as stream:
-            stream.write(content)
-
-    def finish(self) -> None:
-        """Give the file its name."""
-        os.replace(self.part, self.path)

@@ -79,10 +79,16 @@ def _outputs(part: str, model: Classifier, records: Sequence[Record]) -> NDArray
     return np.full(len(records), model.label_index(part))
 
 
-def name_targets(weights: NDArray[np.float32], labels: Sequence[str]) -> list[str]:
-    """Name the labels explained from their weights (records, labels): "a", or "a - b" for a contrast."""
-    names: list[str] = []
+def name_targets(weights: NDArray[np.float32], labels: Sequence[str]) -> list[str | None]:
+    """Name the labels explained from their weights (records, labels): "a", or "a - b" for a contrast.
+
+    None stands where a contrast fell on one label (such as `predicted - gold` where the model is right).
+    """
+    names: list[str | None] = []
     for row in weights:
+        if not row.any():
+            names.append(None)
+            continue
         against = f" - {labels[int(row.argmin())]}" if row.min() < 0 else ""
         names.append(f"{labels[int(row.argmax())]}{against}")
     return names

@@ -1,7 +1,9 @@
 """A classifier of texts or pairs of texts: any `AutoModelForSequenceClassification`."""
 
+import inspect
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,7 +63,11 @@ class Classifier:
         self.device = next(model.parameters()).device
         self.max_tokens = max_tokens or (batching.TOKENS if self.device.type == "cpu" else batching.TOKENS_GPU)
         self.max_length = _longest(model.config, tokenizer)
+        self.reads_last = _is_causal(model.config.model_type)
+        self._padding = _padding(model.config, tokenizer, self.name, self.reads_last)
         self._reads_types = "token_type_ids" in tokenizer.model_input_names
+        # a causal model would keep every layer's keys and values for a next token that never comes
+        self._fixed = {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
 
     @classmethod
     def load(
@@ -117,9 +123,13 @@ class Classifier:
         return tokenize(self.tokenizer, grids, [tuple(record.fields.values()) for record in records], self.max_length)
 
     def batch(self, inputs: Sequence[ModelInput | Tokens]) -> Batch:
-        """Pad inputs on the right to the longest of them."""
-        longest = max(len(row.ids) for row in inputs)
-        ids = np.full((len(inputs), longest), self.tokenizer.pad_token_id or 0, dtype=np.int64)
+        """Pad inputs on the right to the longest of them; one without any token reads a single padding token.
+
+        An input that replacements have made longer than the model reads loses its last tokens but the very last.
+        """
+        inputs = [_cut(row, self.max_length) if len(row.ids) > self.max_length else row for row in inputs]
+        longest = max([1, *(len(row.ids) for row in inputs)])
+        ids = np.full((len(inputs), longest), self._padding, dtype=np.int64)
         types = np.zeros((len(inputs), longest), dtype=np.int64)
         attention = np.zeros((len(inputs), longest), dtype=np.int64)
         for index, row in enumerate(inputs):
@@ -127,6 +137,7 @@ class Classifier:
             ids[index, :size] = row.ids
             types[index, :size] = row.types
             attention[index, :size] = row.attention if isinstance(row, ModelInput) else 1
+            attention[index, 0] |= size == 0
         return Batch(*(torch.from_numpy(array).to(self.device) for array in (ids, types, attention)))
 
     # ----------------------------------------------------------------------------------------------- forwards
@@ -145,7 +156,7 @@ class Classifier:
         """
         types = {"token_type_ids": batch.types} if self._reads_types else {}
         with _embeddings_are(self.model, embeddings):
-            return self.model(input_ids=batch.ids, attention_mask=batch.attention, **types, **options)
+            return self.model(input_ids=batch.ids, attention_mask=batch.attention, **types, **self._fixed, **options)
 
     def embed(self, batch: Batch) -> Tensor:
         """Give the word embeddings of a batch, detached: (rows, tokens, hidden)."""
@@ -179,32 +190,32 @@ class Classifier:
         ]
 
     def predict_masked(
-        self, tokens: Sequence[Tokens], masks: Sequence[Mask], operator: Operator, progress: str | None = None
-    ) -> tuple[list[Probabilities], int]:
+        self,
+        tokens: Sequence[Tokens],
+        masks: Sequence[Mask],
+        operator: Operator,
+        known: dict[bytes, Probabilities] | None = None,
+    ) -> list[Probabilities]:
         """Predict records with words taken away; every distinct input is run once.
 
         Args:
             tokens: the encoded records.
             masks: for each record (masks, words) boolean; True = taken away.
             operator: what stands in the place of masked words.
-            progress: title of the progress bar.
+            known: answers of earlier calls, by input; used and added to.
 
         Returns:
-            For each record (masks, labels) probabilities, and how many inputs were run.
+            For each record (masks, labels) probabilities.
         """
-        distinct: dict[bytes, int] = {}
-        inputs: list[ModelInput] = []
-        rows: list[NDArray[np.int64]] = []
+        known = {} if known is None else known
+        keys: list[list[bytes]] = []
+        new: dict[bytes, ModelInput] = {}
         for record, wanted in zip(tokens, masks, strict=True):
-            found = np.empty(len(wanted), dtype=np.int64)
-            for index, row in enumerate(apply(operator, record, wanted)):
-                key = b"".join((row.ids.tobytes(), row.types.tobytes(), row.attention.tobytes()))
-                found[index] = distinct.setdefault(key, len(inputs))
-                if found[index] == len(inputs):
-                    inputs.append(row)
-            rows.append(found)
-        probabilities = softmax(self.logits(inputs, progress))
-        return [probabilities[found] for found in rows], len(inputs)
+            rows = apply(operator, record, wanted)
+            keys.append([_key(row) for row in rows])
+            new.update((key, row) for key, row in zip(keys[-1], rows, strict=True) if key not in known)
+        known.update(zip(new, softmax(self.logits(list(new.values()))), strict=True))
+        return [np.array([known[key] for key in row]).reshape(len(row), len(self.labels)) for row in keys]
 
     def label_index(self, label: str) -> int:
         """Give the output of a label; names are compared without case.
@@ -218,6 +229,18 @@ class Classifier:
         raise InputError(f"{self.name} has no label {label!r}; it has {', '.join(self.labels)}")
 
 
+def _cut(row: ModelInput | Tokens, length: int) -> ModelInput | Tokens:
+    """Keep the first tokens of an input and the last, which is special in most models."""
+    assert isinstance(row, ModelInput), "encoded records are cut by their tokenizer"
+    kept = np.append(np.arange(length - 1), len(row.ids) - 1)
+    return ModelInput(*(array[kept] for array in row))
+
+
+def _key(row: ModelInput) -> bytes:
+    """Give what tells one input from another, in 16 bytes."""
+    return blake2b(b"".join(array.tobytes() for array in row), digest_size=16).digest()
+
+
 def softmax(logits: NDArray[Any]) -> Probabilities:
     """Turn logits (..., labels) into probabilities, in float64."""
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
@@ -228,6 +251,22 @@ def softmax(logits: NDArray[Any]) -> Probabilities:
 def first_line(error: BaseException) -> str:
     """Give the first line of an error's message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _is_causal(model_type: str) -> bool:
+    """Whether models of this type are causal, with a classification head that reads the last token."""
+    from transformers.models.auto import modeling_auto
+
+    causal = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    return model_type in causal and model_type not in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+
+def _padding(config: Any, tokenizer: Any, name: str, reads_last: bool) -> int:
+    """Give the id that fills rows up: the model's own, since heads and positions look for it, else the tokenizer's."""
+    own = getattr(config, "pad_token_id", None)
+    if own is None and reads_last:
+        raise InputError(f"{name}: its configuration has no pad_token_id, by which it finds the last token of a text")
+    return own if own is not None else tokenizer.pad_token_id or 0
 
 
 def _longest(config: Any, tokenizer: Any) -> int:

@@ -1,0 +1,1 @@
+"""Judging rationales: do they match people's, and do they drive the model's own decision."""

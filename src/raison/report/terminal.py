@@ -1,0 +1,116 @@
+"""A verdict as tables for a terminal: legible at 100 columns, and without colour."""
+
+from collections.abc import Iterator
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from raison.evaluation.results import Cell, Verdict
+from raison.report import summary, text
+from raison.report.glossary import GROUPS, REFERENCES, Metric, ordered, reference_title
+
+COLUMNS = 4  # metrics side by side
+_COLOURS = {"ok": "green", "weak": "yellow", "too few": "yellow", "collapsed": "red"}
+
+
+def table(verdict: Verdict) -> Group:
+    """Give what `raison evaluate` prints: validity, methods with intervals and references, what is resolved, notes."""
+    return Group(*_parts(verdict))
+
+
+def _parts(verdict: Verdict) -> Iterator[RenderableType]:
+    yield _validity(verdict)
+    hidden: list[str] = []
+    for group, title in GROUPS.items():
+        metrics = [metric for metric in ordered([cell.metric for cell in verdict.cells]) if metric.group == group]
+        main = [metric for metric in metrics if metric.main]
+        hidden += [metric.title for metric in metrics if not metric.main]
+        for start in range(0, len(main), COLUMNS):
+            yield Text()
+            yield _methods(title, main[start : start + COLUMNS], verdict)
+    if hidden:
+        yield Text(f"Also measured (in the report): {', '.join(hidden)}.", style="dim")
+    yield from _findings(verdict)
+    if verdict.notes:
+        yield Text()
+        yield from (Text(f"note: {text.plain(note, 1000)}", style="dim") for note in verdict.notes)
+
+
+def _validity(verdict: Verdict) -> Text:
+    if verdict.validity is None:
+        return Text("validity: not assessed (no model was run: agreement with people only)")
+    state, reasons = verdict.validity.verdict, "; ".join(verdict.validity.reasons)
+    line = Text("validity: ")
+    line.append(state, style=f"bold {_COLOURS.get(state, '')}".strip())
+    return line.append(f" · {text.plain(reasons, 1000)}" if reasons else "")
+
+
+def _methods(title: str, metrics: list[Metric], verdict: Verdict) -> Table:
+    """Make one table: sources, then references, by metrics."""
+    cells = [cell for cell in verdict.cells if cell.slice == "all"]
+    found = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    found.add_column("source", overflow="fold", max_width=24)
+    for metric in metrics:
+        arrow = {"higher": " ↑", "lower": " ↓", "": ""}[metric.better]
+        found.add_column(Text(text.plain(metric.title, 24) + arrow), justify="right", max_width=19)
+    for source in verdict.sources:
+        row = [_value(_pick(cells, metric.name, source)) for metric in metrics]
+        found.add_row(Text(text.plain(source, 60)), *row)
+    found.add_section()
+    for name in _references(cells, metrics):
+        row = [_range([c.frame.get(name) for c in cells if c.metric == m.name and name in c.frame]) for m in metrics]
+        found.add_row(Text(reference_title(name)), *map(Text, row), style="dim")
+    return found
+
+
+def _pick(cells: list[Cell], metric: str, source: str) -> Cell | None:
+    return next((cell for cell in cells if (cell.metric, cell.source) == (metric, source)), None)
+
+
+def _value(cell: Cell | None) -> Text:
+    """Write `.523 [.47 .57]`; a value that must not be ranked in brackets; an en dash where it is undefined."""
+    if cell is None or cell.value is None:
+        return Text(text.UNDEFINED)
+    value = _short(cell.value, 3)
+    shown = Text(f"({value})" if cell.verdict else value)
+    if cell.low is not None and cell.high is not None:
+        shown.append(f" [{_short(cell.low, 2)} {_short(cell.high, 2)}]", style="dim")
+    return shown
+
+
+def _short(value: float, digits: int) -> str:
+    """Write a number without the zero before its point."""
+    shown = text.number(value, digits)
+    return shown.replace("0.", ".", 1) if abs(value) < 1 and shown.lstrip("−").startswith("0.") else shown
+
+
+def _references(cells: list[Cell], metrics: list[Metric]) -> list[str]:
+    names = {metric.name for metric in metrics}
+    present = {name for cell in cells if cell.metric in names for name in cell.frame}
+    return [*(name for name in REFERENCES if name in present), *sorted(present - REFERENCES.keys())]
+
+
+def _range(marks: list[float | None]) -> str:
+    known = [mark for mark in marks if mark is not None]
+    if not known:
+        return text.UNDEFINED if marks else ""
+    low, high = _short(min(known), 3), _short(max(known), 3)
+    return low if low == high else f"{low} to {high}"
+
+
+def _findings(verdict: Verdict) -> Iterator[RenderableType]:
+    """Say for each metric compared what is resolved; a reason that holds for several is given once."""
+    found = summary.findings(verdict)
+    if found:
+        yield Text()
+        yield Text("What can be concluded", style="bold")
+    for finding in found:
+        line = Text(f"{finding.metric.title}: ", style="bold")
+        line.append(text.plain(summary.sentence(finding), 1000), style="not bold")
+        if not finding.withheld:
+            line.append(f" {finding.resolved} of {finding.family} differences resolved (Holm).", style="not bold dim")
+        yield line
+    if any(cell.verdict and cell.value is not None for cell in verdict.cells):
+        yield Text("Values in brackets must not be ranked: see the validity line.", style="dim")

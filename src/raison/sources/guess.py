@@ -1,0 +1,101 @@
+"""Which format is this file? Told from its name and its first lines."""
+
+import re
+from pathlib import Path
+from typing import Any, cast
+
+from raison.records import Fault, InputError, decode_line
+from raison.sources.common import checked_lines
+from raison.sources.esnli import COLUMNS
+from raison.sources.snips import FILES
+
+_OURS = {"fields", "annotations", "label_set"}
+_ERASER = {"annotation_id", "evidences"}
+_HINT = "give `--format` (and a mapping for anything that is not one of ours: `--map text=COLUMN --map label=COLUMN`)"
+
+
+def guess(path: str | Path, mapped: bool) -> str:
+    """Name the format of a file or folder.
+
+    Args:
+        path: the file or folder, or the id of a hub data set.
+        mapped: whether there is a mapping: what is none of the known formats is then a table (or a hub id).
+
+    Raises:
+        InputError: there is no such file, or no format is recognised; it says what to do.
+    """
+    place = Path(path)
+    if place.is_dir():
+        return _guess_folder(place, mapped)
+    if not place.exists():
+        if mapped and re.fullmatch(r"[\w-]+(/[\w.-]+)?", str(path)) and not place.suffix:
+            return "hub"
+        raise InputError(f"{path}: no such file (a Hugging Face data set: `--format hub` and a mapping)")
+    if place.suffix == ".parquet":
+        return "hub"
+    first = next(checked_lines(path), None)
+    if isinstance(first, Fault):
+        raise InputError(first)
+    if first is None:
+        return "records"  # the reader says that it is empty
+    line = first[1].lstrip()
+    if line[:1] in (b"{", b"["):
+        return _guess_json(place, line, mapped)
+    return _guess_cells(place, line, mapped)
+
+
+def _guess_folder(folder: Path, mapped: bool) -> str:
+    if all((folder / name).is_file() for name in FILES):
+        return "snips"
+    if mapped:
+        return "hub"
+    raise InputError(f"{folder}: a folder without {', '.join(FILES)}; expected a file, or {_HINT}")
+
+
+def _guess_json(path: Path, line: bytes, mapped: bool) -> str:
+    if b'"post_tokens"' in line or (line.rstrip() == b"{" and _mentions(path, b'"post_tokens"')):
+        return "hatexplain"
+    keys = _keys(path)
+    if keys is not None and keys & _OURS:
+        return "records"
+    if keys is not None and keys >= _ERASER:
+        return "eraser"
+    if mapped:
+        return "table"
+    if keys is None and ".jsonl" in path.name:
+        return "records"  # the reader says what is wrong with it
+    if keys is None:
+        raise InputError(f"{path}: no line of it is a JSON object; expected one object a line (`jq -c` makes it so)")
+    raise InputError(f"{path}: not a format that can be recognised (it has {', '.join(sorted(keys))[:200]}); {_HINT}")
+
+
+def _mentions(path: Path, word: bytes) -> bool:
+    """Whether a word stands in the first hundred lines."""
+    lines = (item for item in checked_lines(path) if not isinstance(item, Fault))
+    return any(word in line for (_, line), _ in zip(lines, range(100), strict=False))
+
+
+def _keys(path: Path) -> set[str] | None:
+    """Give the keys of the first JSON object among the first twenty lines; None where there is none."""
+    lines = (item for item in checked_lines(path) if not isinstance(item, Fault))
+    for (_, line), _ in zip(lines, range(20), strict=False):
+        try:
+            row = decode_line(line)
+        except InputError:
+            continue
+        if isinstance(row, dict):
+            return set(cast("dict[str, Any]", row))
+    return None
+
+
+def _guess_cells(path: Path, header: bytes, mapped: bool) -> str:
+    if COLUMNS[0].encode() in header and COLUMNS[-1].encode() in header:
+        return "esnli"
+    if mapped:
+        return "table"
+    if not re.search(r"\.(csv|tsv|txt)(\.gz)?$", path.name) and b"," not in header and b"\t" not in header:
+        if re.search(r"\.jsonl?(\.gz)?$", path.name):
+            return "records"  # the reader says what is wrong with it
+        raise InputError(f"{path}: not a format that can be recognised; {_HINT}")
+    columns = header.decode("utf-8", "replace").strip()[:200]
+    raise InputError(f"{path}: a table; say which column is what ({_HINT}); its header: {columns}")
