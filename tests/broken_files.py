@@ -105,7 +105,10 @@ _BYTES = {
 _HEADER = "pairID,gold_label,Sentence1,Sentence2,Explanation_1,Sentence1_marked_1,Sentence2_marked_1\n"
 
 _CSV = {
-    "csv without a mapping": ("text,label\nA man sleeps.,yes\n", "say which column is what"),
+    "csv without a mapping": (
+        "text,label\nA man sleeps.,yes\n",
+        "a table with the header 'text,label'; give a `--format`, or say",
+    ),
     "e-snli cut short": (_HEADER + "7,neutral,A man sleeps.\n", ":2: expected 7 cells, as in the header, found 3"),
     "e-snli label": (
         _HEADER + "7,maybe,A man.,A boy.,x,A man.,A *boy.*\n",

@@ -13,8 +13,8 @@ from raison.words import Tokens, WordGrid
 UNITS = ("token", "word", "run")
 PIECE = (np.array([901, 902]), np.array([903]))  # inside a text, at its start
 OPERATORS = {
-    "mask": lambda unit: Operator("mask", unit, ((np.array([900]), np.array([900])),)),
-    "text": lambda unit: Operator("text:two words", unit, (PIECE,)),
+    "mask": lambda unit: Operator("mask", unit, ((np.array([900]), np.array([900])),), filler=7),
+    "text": lambda unit: Operator("text:two words", unit, (PIECE,), filler=7),
     "delete": lambda unit: Operator("delete", unit, filler=7),
     "pad": lambda unit: Operator("pad", unit, filler=7),
 }

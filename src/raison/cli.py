@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from msgspec import to_builtins
 from typer import Argument, Option
 
 from raison.records import InputError
 
 if TYPE_CHECKING:
+    from raison.evaluation import Verdict
     from raison.models import Classifier
+    from raison.rationales import Rationale, WordScores
     from raison.records import Record
 
 app = typer.Typer(
@@ -34,6 +37,7 @@ Map = Annotated[list[str] | None, Option("--map", help="A column mapping, NAME=C
 Limit = Annotated[int | None, Option(min=1, help="Take only the first N records.")]
 Model = Annotated[str, Option("--model", help="A model folder or hub id.")]
 Device = Annotated[str | None, Option(help="cpu, cuda, cuda:1, ...; default: the first accelerator.")]
+Json = Annotated[str | None, Option("--json", help="Also write the table's cells to this file.")]
 Seed = Annotated[int, Option(help="Seed of everything random.")]
 Trust = Annotated[bool, Option("--trust-remote-code", help="Run code that comes with the model.")]
 
@@ -95,15 +99,23 @@ def _say(text: str) -> None:
 
 
 @data.command("check")
-def data_check(file: File, source: Format = None, mapping: Map = None) -> None:
+def data_check(file: File, source: Format = None, mapping: Map = None, json: Json = None) -> None:
     """Tell what is in a file, and every fault in it with line and field. Exit status 2 where there are faults.
 
     Example: raison data check esnli.jsonl.gz
     """
-    from raison.sources.describe import describe, summary
+    from rich.console import Console
+
+    from raison.records import write_json
+    from raison.sources.describe import cells, describe
+    from raison.sources.show import summary
 
     found = describe(file, source, mapping)
-    typer.echo(summary(found))
+    if json:
+        write_json(json, cells(found))
+    Console().print(summary(found))
+    for fault in found.faults:
+        typer.echo(str(fault), err=True)
     if found.faults:
         raise typer.Exit(2)
 
@@ -119,7 +131,7 @@ def data_show(
 
     Example: raison data show esnli.jsonl.gz -n 3
     """
-    from raison.sources.describe import show
+    from raison.sources.show import show
 
     show(_load(file, source, mapping, limit))
 
@@ -195,6 +207,135 @@ def extract(
         _say(f"{done} of {len(records)} records had been done before")
     _say(f"wrote {out} ({len(records)} records) and {out}.meta.json")
     _say(f"next: raison evaluate --model {model} --data {file} --rationales {out} --out runs/verdict")
+
+
+# -------------------------------------------------------------------------------------------------- evaluate
+
+
+@app.command()
+def evaluate(
+    file: Data,
+    rationales: Annotated[list[str], Option(help="Files of scores or rationales; several may follow.")],
+    out: Annotated[str, Option(help="Folder of the result.")],
+    more: Annotated[list[str] | None, Argument(hidden=True)] = None,
+    model: Annotated[str | None, Option(help="The model they are of; without one, agreement with people only.")] = None,
+    budget: Annotated[str, Option(help="Words chosen: human, k:N, ratio:R, mass:M, match:SOURCE.")] = "human",
+    mask: Annotated[str | None, Option(help="mask, unknown, delete, pad, unigram, text:STRING.")] = None,
+    unit: Annotated[str, Option(help="One replacement per word, run, or token.")] = "word",
+    aggregate: Annotated[str, Option(help="Several people: each, majority, union, best.")] = "each",
+    subset: Annotated[str, Option(help="Decisions looked at: all, correct, incorrect.")] = "all",
+    rank: Annotated[str, Option(help="Words are chosen by value or by magnitude.")] = "value",
+    draws: Annotated[int, Option(min=1, help="Random rationales beside each one.")] = 20,
+    one_out: Annotated[bool, Option("--one-out", help="Also correlate scores with leaving each word out.")] = False,
+    seed: Seed = 0,
+    json: Json = None,
+    source: Format = None,
+    mapping: Map = None,
+    limit: Limit = None,
+    device: Device = None,
+    trust: Trust = False,
+) -> None:
+    """Judge rationales: do they match people's, and do they drive the model's own decision?
+
+    Example: raison evaluate --model runs/base --data test.jsonl --rationales ig.jsonl occ.jsonl --out runs/verdict
+    """
+    from raison.attribution.extract import fingerprint
+    from raison.evaluation.evaluate import by_source, make_options
+    from raison.evaluation.files import evaluate_to_folder
+    from raison.models.batching import bar
+
+    given = {
+        "budget": budget, "aggregate": aggregate, "mask": mask, "unit": unit, "subset": subset, "rank": rank,
+        "draws": draws, "one_out": one_out, "seed": seed,
+    }  # fmt: skip
+    options = make_options(given)
+    sources = by_source(_named_scores([*rationales, *(more or [])]))
+    records = _load(file, source, mapping, limit)
+    classifier = _classifier(model, device, trust) if model else None
+    models = {classifier.name: fingerprint(classifier)} if classifier else {}
+    with bar("judging", len(records)) as advance:
+        done = 0
+
+        def progress(count: int, _: int) -> None:
+            nonlocal done
+            advance(count - done)
+            done = count
+
+        verdict = evaluate_to_folder(out, classifier, records, sources, options, models, progress)
+    _finish(verdict, out, json)
+
+
+def _named_scores(files: list[str]) -> "dict[str, list[WordScores | Rationale]]":
+    """Read files of scores; sources are named by method, or by file where two files have the same method."""
+    from raison.rationales import Rationale, load_scores
+
+    named: dict[str, dict[str, list[WordScores | Rationale]]] = {}
+    for file in files:
+        for item in load_scores(file):
+            name = item.source if isinstance(item, Rationale) else item.method
+            named.setdefault(name, {}).setdefault(file, []).append(item)
+    found: dict[str, list[WordScores | Rationale]] = {}
+    for name, by_file in named.items():
+        for file, items in by_file.items():
+            label = name if len(by_file) == 1 else f"{name} ({file})"
+            found[label] = items
+    return found
+
+
+def _finish(verdict: "Verdict", out: str, json: str | None) -> None:
+    """Write the report and the cells, print the table, and say what was written."""
+    from rich.console import Console
+
+    from raison.records import write_json
+    from raison.report import table, write_report
+
+    write_report(f"{out}/report.html", verdict)
+    if json:
+        write_json(json, [to_builtins(cell) for cell in verdict.cells])
+    Console().print(table(verdict))
+    _say(f"wrote {out}/metrics.json, records.parquet, items.jsonl{f' and {json}' if json else ''}")
+    _say(f"next: open {out}/report.html")
+
+
+# ---------------------------------------------------------------------------------------------------- report
+
+
+@app.command()
+def report(
+    run: Annotated[str, Argument(help="Folder that `raison evaluate` wrote.")],
+    out: Annotated[str | None, Option(help="The page; default: report.html in the folder.")] = None,
+    title: Annotated[str, Option(help="Its title.")] = "Rationales, judged",
+) -> None:
+    """Write the page of a result again, with another name or title.
+
+    Example: raison report runs/verdict --out paper/report.html --title "NLI, six methods"
+    """
+    from raison.evaluation.files import load
+    from raison.report import write_report
+
+    page = out or f"{run}/report.html"
+    write_report(page, load(run), title)
+    _say(f"wrote {page}")
+
+
+# ------------------------------------------------------------------------------------------------------ demo
+
+
+@app.command()
+def demo(
+    out: Annotated[str, Option(help="Folder of the result.")] = "raison-demo",
+    kind: Annotated[str, Option(help="single texts, or pair.")] = "pair",
+    seed: Seed = 0,
+) -> None:
+    """Run the whole loop on a corpus with a planted truth: train, extract, judge, report. Downloads nothing.
+
+    Example: raison demo
+    """
+    from raison.demo import run
+
+    _quiet()
+    verdict = run(out, kind, seed, _say)
+    _finish(verdict, out, None)
 
 
 def _steps(text: str | None) -> int | str | None:

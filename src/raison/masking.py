@@ -4,7 +4,7 @@ Everything happens on token ids: a record is never decoded and tokenised again. 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -37,7 +37,7 @@ class Operator:
     unit: Unit
     pieces: tuple[tuple[Ints, Ints], ...] = ()
     weights: NDArray[np.float64] | None = None  # probabilities of the pieces
-    filler: int = 0  # stands alone where deletion leaves no token at all
+    filler: int = 0  # stands alone where no token at all is left
     seed: int = 0
 
     @property
@@ -74,12 +74,12 @@ def make_operator(
         if token is None:
             raise InputError(f"the tokenizer has no {name} token; use delete, pad, unigram or text:STRING")
         piece = np.array([token])
-        return Operator(name, unit, ((piece, piece),))
+        return Operator(name, unit, ((piece, piece),), filler=filler)
     if (kind == "text" and string.strip()) or name == "unigram":
         words, counts = np.unique(
             np.array([string] if kind == "text" else list(corpus), dtype=object), return_counts=True
         )
-        return _drawn(name, unit, (words.tolist(), counts), tokenizer, seed)
+        return replace(_drawn(name, unit, (words.tolist(), counts), tokenizer, seed), filler=filler)
     raise InputError(f"unknown mask operator {name!r}; expected one of {', '.join(OPERATORS)}")
 
 
@@ -145,7 +145,7 @@ def _leads(masked: Mask, tokens: Tokens, unit: Unit) -> Mask:
 
 def _replacements(operator: Operator, tokens: Tokens) -> tuple[Ints, Ints, Ints]:
     """Give the replacement of every token's word: all ids in one array, and (tokens,) starts and lengths in it."""
-    if not operator.pieces:
+    if not operator.pieces or not len(tokens.ids):
         zeros = np.zeros(len(tokens.ids), dtype=np.int64)
         return zeros[:1], zeros, zeros
     at_start = np.array([span.start == 0 for spans in tokens.grid.words.values() for span in spans], dtype=np.int64)

@@ -43,9 +43,15 @@ def save_scores(path: str | Path, items: Iterable[WordScores | Rationale]) -> in
 
 
 def to_row(item: WordScores | Rationale) -> dict[str, Any]:
-    """Give the item as it stands on disk: lists of numbers (null = not scored), or of 0 and 1."""
+    """Give the item as it stands on disk: lists of numbers (null = not scored), or of 0 and 1.
+
+    Raises:
+        InputError: a score is infinite, which JSON can't hold.
+    """
     row = {name: getattr(item, name) for name in item.__struct_fields__}
     if isinstance(item, WordScores):
+        if any(np.isinf(values).any() for values in item.scores.values()):
+            raise InputError(f"record {item.record_id!r}: {item.method} gave infinite scores")
         row["scores"] = {name: _shortest(values) for name, values in item.scores.items()}
     else:
         row["words"] = {name: mask.astype(int).tolist() for name, mask in item.words.items()}
@@ -84,7 +90,7 @@ def from_row(row: Any) -> WordScores | Rationale:
     try:
         if "scores" in row:
             scores = msgspec.convert(row, _ScoresRow)
-            arrays = {name: np.array(values, dtype=np.float32) for name, values in scores.scores.items()}
+            arrays = {name: _float32(name, values) for name, values in scores.scores.items()}
             return WordScores(scores.record_id, scores.method, scores.target, arrays, scores.convention)
         marked = msgspec.convert(row, _RationaleRow)
         masks = {name: np.array(values, dtype=np.bool_) for name, values in marked.words.items()}
@@ -92,6 +98,14 @@ def from_row(row: Any) -> WordScores | Rationale:
     except msgspec.ValidationError as error:
         message, _, place = str(error).partition(" - at ")
         raise InputError(f"{message[0].lower()}{message[1:]}{' at ' + place if place else ''}") from None
+
+
+def _float32(name: str, values: list[float | None]) -> Floats:
+    with np.errstate(over="ignore"):
+        array = np.array(values, dtype=np.float32)
+    if np.isinf(array).any():
+        raise InputError(f"`scores.{name}`: a number is too large for a 32-bit float")
+    return array
 
 
 def load_scores(path: str | Path) -> list[WordScores | Rationale]:

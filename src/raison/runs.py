@@ -37,10 +37,15 @@ def provenance(config: Mapping[str, Any], records: Sequence[Record], models: Map
 
 def hash_records(records: Sequence[Record]) -> str:
     """Give a hash of the records' content, in order."""
-    digest = hashlib.sha256()
-    for record in records:
-        digest.update(msgspec.json.encode(from_record(record), order="sorted"))
-    return digest.hexdigest()[:16]
+    return digest(from_record(record) for record in records)
+
+
+def digest(rows: Iterable[Any]) -> str:
+    """Give a hash of values that can be written as JSON, in order; the order of keys makes no difference."""
+    found = hashlib.sha256()
+    for row in rows:
+        found.update(msgspec.json.encode(row, order="sorted") + b"\n")
+    return found.hexdigest()[:16]
 
 
 def _version(name: str) -> str:

@@ -32,7 +32,7 @@ from raison.evaluation.statistics import (
     wilson,
 )
 
-p_lists = st.lists(st.floats(0, 1), min_size=1, max_size=12)
+p_lists = st.lists(st.floats(0, 1), min_size=1, max_size=6)
 
 
 def ratio(a, b):
@@ -49,9 +49,9 @@ def skewed(n, seed=0):
 @pytest.mark.parametrize("level", [0.8, 0.95])
 def test_mean_interval_is_scipys_bca(level):
     values = skewed(60)
-    ours = bootstrap_mean(values, level=level)
-    theirs = stats.bootstrap((values,), np.mean, n_resamples=10_000, confidence_level=level, rng=1).confidence_interval
-    noise = 0.1 * values.std() / math.sqrt(60)  # twice what 10,000 resamples leave in the end of an interval, and more
+    ours = bootstrap_mean(values, level=level, resamples=60_000)
+    theirs = stats.bootstrap((values,), np.mean, n_resamples=60_000, confidence_level=level, rng=1).confidence_interval
+    noise = 0.06 * values.std() / math.sqrt(60)  # three times what 60,000 resamples leave in the end of an interval
     assert ours.low == pytest.approx(theirs.low, abs=noise)
     assert ours.high == pytest.approx(theirs.high, abs=noise)
     assert ours.value == pytest.approx(values.mean())
@@ -65,16 +65,16 @@ def test_statistic_interval_is_scipys_bca_of_pairs():
     rng = np.random.default_rng(3)
     base = rng.exponential(size=80) + 0.2
     top = base * rng.uniform(0.2, 1.4, 80)
-    ours = bootstrap_statistic(ratio, top, base)
+    ours = bootstrap_statistic(ratio, top, base, resamples=60_000)
     theirs = stats.bootstrap(
         (top, base),
         lambda a, b, axis: a.mean(axis=axis) / b.mean(axis=axis),
         paired=True,
         vectorized=True,
-        n_resamples=10_000,
+        n_resamples=60_000,
         rng=1,
     )
-    noise = 0.1 * theirs.standard_error
+    noise = 0.06 * theirs.standard_error
     assert ours.value == pytest.approx(top.mean() / base.mean())
     assert ours.low == pytest.approx(theirs.confidence_interval.low, abs=noise)
     assert ours.high == pytest.approx(theirs.confidence_interval.high, abs=noise)
@@ -114,13 +114,13 @@ def test_groups_give_the_acceleration_of_many_values():
 
 
 def test_resampling_many_values_holds_little_at_once():
-    columns = np.random.default_rng(0).random((3, 10_000))
+    columns = np.random.default_rng(0).random((2, 10_000))
     tracemalloc.start()
-    bootstrap_statistic(lambda a, b, c: (a.mean(axis=-1) - b.mean(axis=-1)) / c.mean(axis=-1), *columns)
-    sign_flip(columns[0] - columns[1])
+    bootstrap_statistic(ratio, *columns, resamples=1_000)
+    sign_flip(columns[0] - columns[1], resamples=1_000)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 60e6  # 10,000 x 10,000 floats would be 800 MB
+    assert peak < 30e6  # 1,000 x 10,000 floats are 80 MB
 
 
 def test_equal_values_have_no_width():
@@ -186,8 +186,8 @@ def test_two_way_of_one_seed_resamples_instances():
 def test_two_way_leaves_missing_cells_out():
     found = bootstrap_two_way([[1.0, math.nan], [3.0, 5.0], [math.nan, math.nan]], resamples=2_000)
     assert (found.value, found.n) == (3.0, 2)  # (1 + 3 + 5) / 3
-    # All draws with a value are means of some of 1, 3 and 5; the first row with only the second seed has none.
-    assert 1.0 <= found.low <= found.high <= 5.0 if found.low is not None else True
+    # Both rows the first and both seeds the second: 1/4 x 1/4 of the draws have no value, more than 1/40.
+    assert (found.low, found.high) == (None, None)
     whole = bootstrap_two_way([[1.0, 1.0], [3.0, 5.0]], resamples=2_000)
     assert whole.low == 1.0
     assert whole.high == 5.0
@@ -229,6 +229,7 @@ def test_mcnemar_by_hand():
     assert mcnemar(0, 0) == mcnemar(0, 0, mid_p=True) == 1
 
 
+@settings(deadline=None)
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_mcnemar_is_the_binomial_tail(b, c):
     assert mcnemar(b, c) == pytest.approx(reference_mcnemar([[0, b], [c, 0]], exact=True).pvalue)
@@ -258,6 +259,7 @@ def test_random_mask_test_by_hand():
     assert random_mask_test([], np.zeros((0, 3))) is None
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1, 1), min_size=3, max_size=30), st.floats(0.01, 0.5))
 def test_equivalence_is_statsmodels_tost(differences, margin):
     values = np.array(differences) + np.linspace(0, 1e-3, len(differences))
@@ -280,6 +282,7 @@ def test_wilson_of_the_specification(count, n, low, high):
     assert [100 * found.low, 100 * found.high] == pytest.approx([low, high], abs=0.05)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 500), st.floats(0, 1), st.floats(0.5, 0.999))
 def test_wilson_ends_are_rates_whose_score_test_is_on_the_edge(n, share, level):
     count = round(share * n)
@@ -300,6 +303,7 @@ def test_paired_rate_difference_by_hand():
     assert paired_rate_difference(0, 3, 3).low == -1
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=9), st.lists(st.integers(0, 5), min_size=1, max_size=9))
 def test_cliffs_delta_counts_pairs(first, second):
     pairs = [(a > b) - (a < b) for a in first for b in second]
@@ -318,11 +322,10 @@ def test_corrections_by_hand():
     assert benjamini_hochberg([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.04] * 4)
 
 
+@settings(deadline=None)
 @given(p_lists)
 def test_holm_closes_bonferroni(p_values):
-    # The adjusted p of a claim is the largest over all sets of hypotheses that hold it of size x smallest p (closed testing).
-    if len(p_values) > 6:
-        p_values = p_values[:6]
+    # Closed testing: the adjusted p of a claim is the largest size x smallest p over all sets of claims that hold it.
     adjusted = holm(p_values)
     indices = range(len(p_values))
     subsets = [s for k in range(1, len(p_values) + 1) for s in itertools.combinations(indices, k)]
@@ -331,7 +334,7 @@ def test_holm_closes_bonferroni(p_values):
         assert adjusted[i] == pytest.approx(expected)
 
 
-@given(p_lists)
+@pytest.mark.parametrize("p_values", [[0.3], [0.01, 0.02, 0.2], [0.5, 0.04, 0.04, 0.0, 1.0, 0.013]])
 def test_missing_tests_are_not_in_the_family(p_values):
     with_gap = [p_values[0], math.nan, *p_values[1:]]
     for ours, method in ((holm, "holm"), (benjamini_hochberg, "fdr_bh")):
@@ -464,13 +467,21 @@ def test_two_way_interval_covers_where_resampling_instances_alone_does_not():
     assert np.mean(instances) < 0.91
 
 
+def test_wilson_covers_at_its_level():
+    # Coverage is a sum over counts, so nothing has to be drawn. It swings around the level, most at rates near 0 and 1.
+    n, counts = 100, np.arange(101)
+    intervals = [wilson(int(k), n) for k in counts]
+    low, high = np.array([i.low for i in intervals]), np.array([i.high for i in intervals])
+    rates = np.linspace(0.01, 0.99, 197)
+    coverage = [stats.binom.pmf(counts, n, rate)[(low <= rate) & (rate <= high)].sum() for rate in rates]
+    assert np.mean(coverage) == pytest.approx(0.95, abs=0.005)
+    assert np.min(coverage) > 0.9
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("rate", [0.02, 0.1, 0.5])
-def test_wilson_and_paired_rates_cover_at_their_level(rate):
+@pytest.mark.parametrize(("only_first", "only_second"), [(0.05, 0.05), (0.2, 0.1), (0.3, 0.3)])
+def test_paired_rate_differences_cover_at_their_level(only_first, only_second):
     n, runs = 200, 3_000
-    rng = np.random.default_rng(16)
-    wilsons = [covers(wilson(int(k), n), rate) for k in rng.binomial(n, rate, runs)]
-    cells = rng.multinomial(n, [rate * 0.5, rate * 0.25, 1 - rate * 0.75], runs)
-    pairs = [covers(paired_rate_difference(int(b), int(c), n), rate * 0.25) for b, c, _ in cells]
-    for share in (np.mean(wilsons), np.mean(pairs)):
-        assert 0.93 < share < 0.985  # counts are discrete, so coverage swings around the level
+    cells = np.random.default_rng(16).multinomial(n, [only_first, only_second, 1 - only_first - only_second], runs)
+    found = [covers(paired_rate_difference(int(b), int(c), n), only_first - only_second) for b, c, _ in cells]
+    assert near(np.mean(found), 0.953, runs)  # a little over the level, as its authors report

@@ -22,15 +22,11 @@ QUALITY = {  # how well each source finds the words that matter
     "random": 0.0,
 }
 RATIOS = [0.01, 0.05, 0.1, 0.2, 0.5]
-WHO = "baker,gardener,tall woman,young drummer,retired sailor,girl in a green coat,pair of surveyors,ferry pilot".split(
-    ","
-)
-DOES = "repairs,carries,paints,sells,looks for,measures,polishes,throws away".split(",")
-WHAT = "a brass lamp,three kites,an old ladder,a crate of pears,two wooden oars,a torn map,the smallest drum".split(",")
-WHERE = "beside the canal,in a crowded hall,under the bridge,near the lighthouse,behind the school,on a wet roof".split(
-    ","
-)
-WHY = "before the rain comes,for a friend,without any help,to win a bet,as the bells ring,after a long night".split(",")
+WHO = ("baker", "gardener", "tall woman", "young drummer", "retired sailor", "girl in a green coat", "ferry pilot")
+DOES = ("repairs", "carries", "paints", "sells", "looks for", "measures", "polishes", "throws away")
+WHAT = ("a brass lamp", "three kites", "an old ladder", "a crate of pears", "two wooden oars", "the smallest drum")
+WHERE = ("beside the canal", "in a crowded hall", "under the bridge", "near the lighthouse", "on a wet roof")
+WHY = ("before the rain comes", "for a friend", "without any help", "to win a bet", "after a long night")
 
 Make = Callable[..., Verdict]
 
@@ -67,7 +63,7 @@ def conclude(items: list[Item], kind: str, sources: tuple[str, ...]) -> Verdict:
         notes=[
             "2 of 120 records: nobody marked a word, so they are left out of the agreement with people",
             "the budget human uses how many words people marked; random words of that number stand beside it",
-            "power: with 120 records, flip rates that differ by less than 11.4 % are told apart in fewer than 80 % of samples",
+            "power: with 120 records, flip rates under 11.4 % apart are told apart in under 80 % of samples",
         ],
         items=items,
         provenance={
@@ -114,7 +110,7 @@ def _item(rng: np.random.Generator, index: int, kind: str, sources: tuple[str, .
     )
 
 
-def _said(rng: Any, source: str, matter: Any, size: int, people: Any, predicted: Any, kind: str) -> SourceItem:
+def _said(rng: Any, source: str, matter: Any, size: int, people: Any, predicted: Any, kind: str) -> SourceItem:  # noqa: PLR0917
     quality = QUALITY.get(source, 1.0)
     if source == "prompted" and rng.random() < 0.15:
         return SourceItem([], None, {"f1": None}, failure="the reply names no word of the text")
@@ -147,7 +143,7 @@ FRAMES = {
     "f1": {"chance": 0.232, "select_all": 0.371, "human": 0.742},
     "iou": {"chance": 0.141, "select_all": 0.232, "human": 0.611},
     "auprc": {"chance": 0.262},
-    "flip_rate": {"random": 0.151, "human": 0.402, "least": 0.048, "full": 0.66},
+    "flip_rate": {"random": 0.151, "human": 0.402, "least": 0.016, "full": 0.66},
     "comprehensiveness": {"random": 0.12, "human": 0.39, "least": 0.02, "full": 0.61},
     "sufficiency": {"random": 0.41, "human": 0.12, "least": 0.52},
     "aopc_comprehensiveness": {"random": 0.09},
@@ -238,8 +234,9 @@ def with_texts(verdict: Verdict, texts: list[str]) -> Verdict:
     for index, text in enumerate(texts):
         words = [tuple(span) for span in whitespace_words(text)]
         said = SourceItem([0] if words else [], [0.5] * len(words), {"f1": None}, text, text, None)
-        items[index] = Item(f"{index} {text}", {text[:50] or "text": text}, {text[:50] or "text": words}, text, text, 0.5,
-                            [(text, [0] if words else [])], {**dict.fromkeys(verdict.sources, said)})  # fmt: skip
+        name, people = text[:50] or "text", [(text, [0] if words else [])]
+        said_by = dict.fromkeys(verdict.sources, said)
+        items[index] = Item(f"{index} {text}", {name: text}, {name: words}, text, text, 0.5, people, said_by)
     fields = {name: getattr(verdict, name) for name in Verdict.__struct_fields__}
     return Verdict(**{**fields, "items": items, "notes": texts, "model": " ".join(texts)[:2000]})
 

@@ -22,7 +22,7 @@ def evidence(docid, start, end, text=None):
 
 def item(groups, docids=("cat",), **changes):
     row = {"annotation_id": "9", "query": "It left.", "classification": "SUPPORTS", "evidences": groups}
-    return {**row, "docids": list(docids), "query_type": None, **changes}
+    return {**row, "docids": docids, "query_type": None, **changes}
 
 
 @pytest.fixture

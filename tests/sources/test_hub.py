@@ -14,8 +14,8 @@ def parquet(tmp_path_factory):
     features = datasets.Features(
         {
             "key": datasets.Value("string"),
-            "tokens": datasets.List(datasets.Value("string")),
-            "flags": datasets.List(datasets.Value("int64")),
+            "tokens": datasets.Sequence(datasets.Value("string")),
+            "flags": datasets.Sequence(datasets.Value("int64")),
             "y": datasets.ClassLabel(names=["no", "yes"]),
             "who": datasets.Value("int64"),
         }

@@ -5,7 +5,7 @@
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -85,7 +85,7 @@ def evaluate(
         items,
         chosen,
         model=model,
-        frame=provenance({"command": "evaluate", **msgspec.to_builtins(chosen)}, kept, {}),
+        frame=provenance({"command": "evaluate", **as_config(chosen)}, kept, {}),
     )
 
 
@@ -109,6 +109,11 @@ def make_options(given: Mapping[str, Any]) -> Options:
     if not options.ratios or not all(0 < ratio <= 1 for ratio in options.ratios):
         raise InputError(f"option ratios: expected shares above 0 and at most 1, got {list(options.ratios)}")
     return options
+
+
+def as_config(options: Options) -> dict[str, Any]:
+    """Give options as they stand in a result file."""
+    return msgspec.json.decode(msgspec.json.encode(options))
 
 
 def by_source(scores: Sequence[Judged] | Mapping[str, Sequence[Judged]]) -> dict[str, dict[str, Judged]]:
@@ -317,20 +322,21 @@ def _validity(items: Sequence[Item], labels: Sequence[str]) -> Validity:
 
 def _notes(items: Sequence[Item], options: Options) -> list[str]:
     """Say what a reader must know of: nothing missing becomes a zero unseen."""
-    counts: Counter[str] = Counter()
-    for item in items:
-        if not item.people:
-            counts["nobody was asked for a rationale, so they are left out of the agreement with people"] += 1
-        elif not any(words for _, words in item.people):
-            counts["nobody marked a word, so they are left out of the agreement with people"] += 1
-        if item.unseen:
-            counts["some words are not seen by the model; they are never chosen or taken away"] += 1
-        for name, found in item.sources.items():
-            if found.failure:
-                counts[f"{name}: {found.failure}"] += 1
+    counts = Counter(what for item in items for what in _missing(item))
     notes = [f"{count} of {len(items)} records: {what}" for what, count in counts.items()]
     if options.subset != "all":
         notes.append(f"faithfulness is measured on {options.subset} predictions alone")
     if options.budget == "human":
         notes.append("the budget human uses how many words people marked; random words of that number stand beside it")
     return notes
+
+
+def _missing(item: Item) -> Iterator[str]:
+    if not any(words for _, words in item.people):
+        nobody = "nobody marked a word" if item.people else "nobody was asked for a rationale"
+        yield f"{nobody}, so they are left out of the agreement with people"
+    if item.unseen:
+        yield "some words are not seen by the model; they are never chosen or taken away"
+    for name, found in item.sources.items():
+        if found.failure:
+            yield f"{name}: {found.failure}"

@@ -1,15 +1,58 @@
 """A verdict in a folder: `metrics.json` (every number), `items.jsonl` and `records.parquet` (every record)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from raison.evaluation.evaluate import CHUNK, Judge, Options, Predictor, Sources, as_config, conclude, having_scores
 from raison.evaluation.results import Item, Verdict
-from raison.records import Fault, InputError, read_jsonl, write_json, written_whole
+from raison.rationales import to_row
+from raison.records import Fault, InputError, Record, read_jsonl, write_json, written_whole
+from raison.runs import Unfinished, digest, provenance
 
 METRICS, ITEMS, TABLE = "metrics.json", "items.jsonl", "records.parquet"
+
+
+def evaluate_to_folder(  # noqa: PLR0917
+    folder: str | Path,
+    model: Predictor | None,
+    records: Sequence[Record],
+    sources: Sources,
+    options: Options,
+    models: Mapping[str, str],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Verdict:
+    """Do `evaluate` into a folder, and go on where an interrupted run stopped.
+
+    Args:
+        folder: gets `metrics.json`, `records.parquet`, `items.jsonl` and `items.jsonl.meta.json`.
+        model: see `evaluate`, also for the rest.
+        records: see `evaluate`.
+        sources: source -> record id -> what it said, see `by_source`.
+        options: how to judge.
+        models: name -> hash of the models that took part.
+        progress: called with how many records are done, and of how many.
+
+    Raises:
+        InputError: as `evaluate`; or the folder holds the result of something else.
+    """
+    kept = having_scores(records, sources)
+    judge = Judge(model, kept, sources, options)
+    said = [to_row(item) for items in sources.values() for item in items.values()]
+    config = {"command": "evaluate", **as_config(options), "sources": {"names": list(sources), "sha256": digest(said)}}
+    frame = provenance(config, kept, models)
+    work = Unfinished(Path(folder) / ITEMS, frame, CHUNK)
+    if not work.finished:
+        for start in range(work.resume(), len(kept), CHUNK):
+            progress(start, len(kept))
+            work.append(judge(kept[start : start + CHUNK]))
+        work.finish()
+    progress(len(kept), len(kept))
+    verdict = conclude(list(read_items(work.path)), options, model=model, frame=frame)
+    save(verdict, folder, items=False)
+    return verdict
 
 
 def save(verdict: Verdict, folder: str | Path, *, items: bool = True) -> list[Path]:

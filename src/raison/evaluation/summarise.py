@@ -266,7 +266,7 @@ def power_notes(items: Sequence[Item], settings: Settings) -> list[str]:
     pairs = [np.stack([a, b]) for a, b in combinations(flips, 2)]
     kept = [pair[:, ~np.isnan(pair).any(axis=0)] for pair in pairs]
     shares = [float((pair[0] != pair[1]).mean()) for pair in kept if pair.shape[1]]
-    if not shares:
+    if not any(shares):
         return []
     n, discordance = min(pair.shape[1] for pair in kept), float(np.median(shares))
     least = detectable_difference(n, discordance, level=settings.level)

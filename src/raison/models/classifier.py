@@ -233,7 +233,7 @@ def _cut(row: ModelInput | Tokens, length: int) -> ModelInput | Tokens:
     """Keep the first tokens of an input and the last, which is special in most models."""
     assert isinstance(row, ModelInput), "encoded records are cut by their tokenizer"
     kept = np.append(np.arange(length - 1), len(row.ids) - 1)
-    return ModelInput(*(array[kept] for array in row))
+    return ModelInput(row.ids[kept], row.types[kept], row.attention[kept])
 
 
 def _key(row: ModelInput) -> bytes:

@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -20,7 +20,17 @@ NOT_SEEN = "-"
 
 _UNSAFE = re.compile("[<>&\u2028\u2029\ud800-\udfff]")  # would end the element, or can't be written (lone surrogates)
 
-Names = dict[str, int]  # a name -> its position in the list that the page has
+Positions = dict[str, int]  # a name -> its position in the list that the page has
+
+
+class Names(NamedTuple):
+    """The names that stand in the records, each once."""
+
+    fields: Positions
+    labels: Positions
+    people: Positions
+    sources: Positions
+    metrics: list[str]
 
 
 def pack(verdict: Verdict, items: Sequence[Item]) -> dict[str, Any]:
@@ -31,12 +41,12 @@ def pack(verdict: Verdict, items: Sequence[Item]) -> dict[str, Any]:
         items: the records to show.
     """
     metrics = ordered([cell.metric for cell in verdict.cells if any(_measured(i, cell.metric) for i in items[:50])])
-    fields, labels, people, sources = ({} for _ in range(4))  # type: tuple[Names, Names, Names, Names]
-    for source in verdict.sources:
-        _position(sources, source)
-    rows = [_item(item, fields, labels, people, sources, [m.name for m in metrics]) for item in items]
-    names = {"fields": list(fields), "labels": list(labels), "people": list(people), "sources": list(sources)}
-    return {**names, "metrics": [[m.name, m.title, m.better] for m in metrics], "letters": LETTERS, "items": rows}
+    names = Names(
+        {}, {}, {}, {source: index for index, source in enumerate(verdict.sources)}, [m.name for m in metrics]
+    )
+    rows = [_item(item, names) for item in items]
+    shown = {kind: list(getattr(names, kind)) for kind in ("fields", "labels", "people", "sources")}
+    return {**shown, "metrics": [[m.title, m.better] for m in metrics], "letters": LETTERS, "items": rows}
 
 
 def as_script(data: dict[str, Any]) -> Markup:
@@ -53,29 +63,30 @@ def _measured(item: Item, metric: str) -> bool:
     return any(metric in source.metrics for source in item.sources.values())
 
 
-def _position(names: Names, name: str | None) -> int | None:
+def _position(names: Positions, name: str | None) -> int | None:
     """Give the position of a name, which is added where it is new; None stays None."""
     return None if name is None else names.setdefault(name, len(names))
 
 
-def _item(item: Item, fields: Names, labels: Names, people: Names, sources: Names, metrics: list[str]) -> list[Any]:
+def _item(item: Item, names: Names) -> list[Any]:
+    texts = item.texts.items()
     return [
         item.record_id,
-        [[_position(fields, name), text, _gaps(text, item.words.get(name, []))] for name, text in item.texts.items()],
-        _position(labels, item.label),
-        _position(labels, item.predicted),
+        [[_position(names.fields, name), text, _gaps(text, item.words.get(name, []))] for name, text in texts],
+        _position(names.labels, item.label),
+        _position(names.labels, item.predicted),
         _rounded(item.probability),
-        [[_position(people, name), list(marked)] for name, marked in item.people],
-        [[_position(sources, name), *_source(found, labels, metrics)] for name, found in item.sources.items()],
+        [[_position(names.people, name), list(marked)] for name, marked in item.people],
+        [[_position(names.sources, name), *_source(found, names)] for name, found in item.sources.items()],
         list(item.unseen),
-        _position(labels, item.label_full),
+        _position(names.labels, item.label_full),
     ]
 
 
-def _source(found: SourceItem, labels: Names, metrics: list[str]) -> list[Any]:
+def _source(found: SourceItem, names: Names) -> list[Any]:
     letters, largest = _letters(found.scores)
-    values = [_rounded(found.metrics.get(metric)) for metric in metrics]
-    without, only = _position(labels, found.label_without), _position(labels, found.label_only)
+    values = [_rounded(found.metrics.get(metric)) for metric in names.metrics]
+    without, only = _position(names.labels, found.label_without), _position(names.labels, found.label_only)
     return [list(found.words), letters, largest, values, without, only, found.failure]
 
 

@@ -1,4 +1,4 @@
-"""What every number of a verdict means: for the section "How to read this", and for everything that must know a direction.
+"""What every number of a verdict means, and in which direction it is better.
 
 A metric or reference that does not stand here is shown under its own name, with no direction claimed for it.
 """
@@ -31,8 +31,8 @@ GROUPS = {
 REFERENCES = {
     "chance": ("chance", "what as many words, drawn at random, reach on average (exact, not simulated)"),
     "select_all": ("select all", "what a source reaches that chooses every word"),
-    "human": ("human", "people: for agreement, each person judged against the others (leave one out); for faithfulness, "
-              "the words that people marked taken as the rationale"),
+    "human": ("human", "people: for agreement, each person judged against the others (leave one out); for "
+              "faithfulness, the words that people marked taken as the rationale"),
     "random": ("random words", "as many words as the source chose, drawn at random (mean of the draws)"),
     "least": ("least words", "as many words as the source chose, but those that it scored lowest"),
     "full": ("every word", "every word masked: the most that any rationale of this model could reach"),
@@ -113,8 +113,8 @@ def describe(name: str) -> Metric:
     known = METRICS.get(name)
     if known:
         return known
-    return Metric(name, name.replace("_", " "), "other", True, "", "No description: this metric is not one of raison's.",
-                  "", "", "")  # fmt: skip
+    meaning = "No description: this metric is not one of raison’s."
+    return Metric(name, name.replace("_", " "), "other", True, "", meaning, "", "", "")
 
 
 def ordered(names: list[str]) -> list[Metric]:

@@ -21,10 +21,10 @@ NOTEBOOK_RECORDS = 100  # a notebook keeps what it shows: the whole gallery is f
 
 
 class Figure(NamedTuple):
-    """A plot with what stands under it."""
+    """A plot with its heading."""
 
     title: str
-    note: str
+    note: str  # beside the heading
     svg: Markup
 
 
@@ -66,7 +66,7 @@ def _render(verdict: Verdict, title: str, limit: int) -> str:
         headline=_headline(verdict),
         tiles=_tiles(verdict),
         level=_level(verdict),
-        findings=[(f, summary.sentence(f), summary.caution(f)) for f in summary.findings(verdict)],
+        conclusions=summary.conclusions(verdict),
         groups=view.groups(verdict),
         figures=list(_figures(verdict)),
         outcome=summary.outcome,
@@ -153,10 +153,12 @@ def _figures(verdict: Verdict) -> Iterator[Figure]:
     for metric in glossary.ordered([cell.metric for cell in verdict.cells]):
         cells = [cell for cell in verdict.cells if cell.metric == metric.name and cell.slice == "all"]
         if metric.main and any(cell.value is not None for cell in cells):
-            yield Figure(metric.title, f"{metric.better} is better" if metric.better else "", plots.dots(metric, cells))
+            note = f"{metric.better} is better" if metric.better else ""
+            yield Figure(metric.title, note, plots.dots(metric, cells))
     for metric in glossary.ordered([curve.metric for curve in verdict.curves]):
         found = [curve for curve in verdict.curves if curve.metric == metric.name]
-        yield Figure(f"{metric.title} by share of words", "", plots.curves(metric, found))
+        kept = "kept" if metric.name == "sufficiency" else "taken away"
+        yield Figure(metric.title, f"by the share of words {kept}, best first", plots.curves(metric, found))
 
 
 def _references(cells: list[Cell]) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from io import StringIO
 from typing import Any
@@ -17,13 +17,16 @@ from raison.report.glossary import REFERENCES, Metric, reference_title
 from raison.report.text import plain
 
 SERIES = 8  # colours; after them the line style changes
-_INK, _MUTED, _LINE = "#0a0b0c", "#0a0b0d", "#0a0b0e"  # stand-ins, replaced by the page's variables
-_COLOURS = {_INK: "ink", _MUTED: "muted", _LINE: "line"} | {f"#0b0c{i:02x}": f"series-{i + 1}" for i in range(SERIES)}
-_STYLE: dict[str, Any] = {
+_INK, _MUTED, _LINE, _PANEL = "#0a0b0c", "#0a0b0d", "#0a0b0e", "#0a0b0f"  # stand-ins, replaced by the page's variables
+_COLOURS = {
+    **{_INK: "ink", _MUTED: "muted", _LINE: "line", _PANEL: "panel"},
+    **{f"#0b0c{index:02x}": f"series-{index + 1}" for index in range(SERIES)},
+}
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text
     "text.parse_math": False,  # a name with dollar signs is a name
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same layout everywhere
-    "font.size": 9.5,
+    "font.size": 11,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.spines.left": False,
@@ -42,7 +45,7 @@ _STYLE: dict[str, Any] = {
     "text.color": _INK,
     "legend.frameon": False,
     "legend.labelcolor": _MUTED,
-    "legend.fontsize": 9,
+    "legend.fontsize": 10.5,
 }
 _REFERENCE_STYLES = {
     "chance": (_MUTED, (0, (4, 3))),
@@ -52,38 +55,35 @@ _REFERENCE_STYLES = {
     "human": ("#0b0c02", "solid"),
     "full": (_INK, "solid"),
 }
-_WIDTH = 420  # CSS pixels
+_WIDTH = 350  # CSS pixels
 
 
 def dots(metric: Metric, cells: Sequence[Cell]) -> Markup:
     """Plot each source's value with its interval, and the references as lines through its row."""
     with _style(f"dots {metric.name}"):
-        height = 78 + 25 * len(cells) + 17 * ((len(_references(cells)) + 2) // 3)
+        height = 56 + 26 * len(cells) + 18 * ((len(_references(cells)) + 1) // 2)
         figure, axes = _figure(height, left=_margin([cell.source for cell in cells]))
-        rows = np.arange(len(cells))
         for name in _references(cells):
             _reference_line(axes, name, [cell.frame.get(name) for cell in cells])
-        for row, cell in zip(rows, cells, strict=True):
+        for row, cell in enumerate(cells):
             _dot(axes, row, cell)
-        axes.set_yticks(rows, [plain(cell.source, 24) for cell in cells])
+        axes.set_yticks(range(len(cells)), [_name(cell.source) for cell in cells])
         axes.set_ylim(len(cells) - 0.4, -0.6)
         axes.margins(x=0.06)
         if _references(cells):
-            _legend(figure, axes, columns=3)
+            _legend(figure, axes, columns=2)
         return _svg(figure, f"{metric.title} of each source with its interval; the numbers are in the table above.")
 
 
 def curves(metric: Metric, found: Sequence[Curve]) -> Markup:
     """Plot a metric against the share of words taken away or kept, with a band for each source's interval."""
     with _style(f"curves {metric.name}"):
-        height = 270 + 17 * ((len(found) + 1) // 2)
-        figure, axes = _figure(height, left=44)
+        height = 240 + 18 * ((len(found) + 1) // 2)
+        figure, axes = _figure(height, left=36)
         axes.grid(axis="y")
         for index, curve in enumerate(found):
             _curve(axes, index, curve)
         axes.xaxis.set_major_formatter(lambda x, _: f"{100 * x:g} %")
-        kept = metric.name == "sufficiency"
-        axes.set_xlabel("words kept, best first" if kept else "words taken away, best first")
         axes.margins(x=0.02)
         _legend(figure, axes, columns=2)
         return _svg(figure, f"{metric.title} of each source against the share of words, with intervals.")
@@ -104,7 +104,8 @@ def _reference_line(axes: Any, name: str, marks: Sequence[float | None]) -> None
 
 def _dot(axes: Any, row: int, cell: Cell) -> None:
     if cell.value is None or not np.isfinite(cell.value):
-        axes.text(0.01, row, "undefined", color=_MUTED, va="center", transform=axes.get_yaxis_transform())
+        behind = {"facecolor": _PANEL, "edgecolor": "none", "pad": 1}
+        axes.text(0.02, row, "undefined", color=_MUTED, va="center", bbox=behind, transform=axes.get_yaxis_transform())
         return
     withheld = bool(cell.verdict)  # hollow and grey: not to be ranked
     colour = _MUTED if withheld else "#0b0c00"
@@ -120,19 +121,25 @@ def _curve(axes: Any, index: int, curve: Curve) -> None:
     marker = "osD^vPX*"[index % 8]
     axes.fill_between(curve.ratios, curve.low, curve.high, color=colour, alpha=0.13, linewidth=0)
     axes.plot(curve.ratios, curve.values, color=colour, linestyle=style, linewidth=1.6, marker=marker, markersize=4.5,
-              label=plain(curve.source, 24))  # fmt: skip
+              label=_name(curve.source))  # fmt: skip
 
 
 def _figure(height: int, left: int) -> tuple[Figure, Any]:
-    """Make a figure of `height` CSS pixels, its axes `left` pixels from the edge; the legend goes below."""
+    """Make a figure of so many CSS pixels, its axes `left` pixels from the edge; a legend goes below."""
     figure = Figure(figsize=(_WIDTH / 72, height / 72))
     axes = figure.add_subplot()
-    figure.subplots_adjust(left=left / _WIDTH, right=1 - 14 / _WIDTH, top=1 - 6 / height)
+    figure.subplots_adjust(left=left / _WIDTH, right=1 - 12 / _WIDTH, top=1 - 6 / height, bottom=24 / height)
     return figure, axes
 
 
 def _margin(names: Sequence[str]) -> int:
-    return 18 + min(int(6.0 * max((len(plain(name, 24)) for name in names), default=0)), 165)
+    return 12 + min(int(6.4 * max((len(_name(name)) for name in names), default=0)), 150)
+
+
+def _name(text: str) -> str:
+    """Make a name fit beside an axis."""
+    text = plain(text)
+    return text if len(text) <= 22 else f"{text[:21]}…"
 
 
 def _legend(figure: Figure, axes: Any, columns: int) -> None:
@@ -140,13 +147,13 @@ def _legend(figure: Figure, axes: Any, columns: int) -> None:
     handles, labels = axes.get_legend_handles_labels()
     rows = -(-len(labels) // columns)
     height = figure.get_figheight() * 72
-    figure.subplots_adjust(bottom=(30 + 17 * rows + (18 if axes.get_xlabel() else 0)) / height)
+    figure.subplots_adjust(bottom=(32 + 18 * rows) / height)
     figure.legend(handles, labels, loc="lower left", ncols=columns, bbox_to_anchor=(0, 0), borderaxespad=0.2,
                   columnspacing=1.4, handlelength=2.2, handletextpad=0.6)  # fmt: skip
 
 
 @contextmanager
-def _style(salt: str) -> Iterator[None]:
+def _style(salt: str) -> Generator[None]:
     with rc_context({**_STYLE, "svg.hashsalt": salt}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # the browser has the letters that this font lacks
         yield

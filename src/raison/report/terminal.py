@@ -9,7 +9,7 @@ from rich.text import Text
 
 from raison.evaluation.results import Cell, Verdict
 from raison.report import summary, text
-from raison.report.glossary import GROUPS, REFERENCES, Metric, ordered, reference_title
+from raison.report.glossary import GROUPS, REFERENCES, Metric, describe, ordered, reference_title
 
 COLUMNS = 4  # metrics side by side
 _COLOURS = {"ok": "green", "weak": "yellow", "too few": "yellow", "collapsed": "red"}
@@ -27,12 +27,14 @@ def _parts(verdict: Verdict) -> Iterator[RenderableType]:
         metrics = [metric for metric in ordered([cell.metric for cell in verdict.cells]) if metric.group == group]
         main = [metric for metric in metrics if metric.main]
         hidden += [metric.title for metric in metrics if not metric.main]
-        for start in range(0, len(main), COLUMNS):
+        tables = -(-len(main) // COLUMNS)
+        for index in range(tables):
             yield Text()
-            yield _methods(title, main[start : start + COLUMNS], verdict)
+            yield _methods(title, main[index * len(main) // tables : (index + 1) * len(main) // tables], verdict)
+    yield from _footnotes(verdict)
     if hidden:
         yield Text(f"Also measured (in the report): {', '.join(hidden)}.", style="dim")
-    yield from _findings(verdict)
+    yield from _conclusions(verdict)
     if verdict.notes:
         yield Text()
         yield from (Text(f"note: {text.plain(note, 1000)}", style="dim") for note in verdict.notes)
@@ -100,17 +102,28 @@ def _range(marks: list[float | None]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _findings(verdict: Verdict) -> Iterator[RenderableType]:
-    """Say for each metric compared what is resolved; a reason that holds for several is given once."""
-    found = summary.findings(verdict)
+def _conclusions(verdict: Verdict) -> Iterator[RenderableType]:
+    found = summary.conclusions(verdict)
     if found:
         yield Text()
         yield Text("What can be concluded", style="bold")
-    for finding in found:
-        line = Text(f"{finding.metric.title}: ", style="bold")
-        line.append(text.plain(summary.sentence(finding), 1000), style="not bold")
-        if not finding.withheld:
-            line.append(f" {finding.resolved} of {finding.family} differences resolved (Holm).", style="not bold dim")
-        yield line
-    if any(cell.verdict and cell.value is not None for cell in verdict.cells):
-        yield Text("Values in brackets must not be ranked: see the validity line.", style="dim")
+    for conclusion in found:
+        line = Text(f"{text.plain(conclusion.title)}: ", style="bold")
+        line.append(text.plain(conclusion.sentence, 1000), style="not bold")
+        yield line.append(
+            "".join(f" {text.plain(detail, 1000)}" for detail in conclusion.details), style="not bold dim"
+        )
+
+
+def _footnotes(verdict: Verdict) -> Iterator[RenderableType]:
+    """Say what is undefined and why, and what brackets mean; only where there are any."""
+    shown = [cell for cell in verdict.cells if cell.slice == "all" and describe(cell.metric).main]
+    undefined: dict[str, list[str]] = {}
+    for cell in shown:
+        if cell.value is None:
+            undefined.setdefault(describe(cell.metric).title, []).append(cell.source)
+    for title, sources in undefined.items():
+        who = "all sources" if len(sources) == len(verdict.sources) else ", ".join(sources)
+        yield Text(f"{text.UNDEFINED}  {title} is undefined for {text.plain(who)}", style="dim")
+    if any(cell.verdict and cell.value is not None for cell in shown):
+        yield Text("(…)  in brackets: not to be ranked, see the validity line", style="dim")

@@ -11,7 +11,7 @@ from raison.sources.snips import FILES
 
 _OURS = {"fields", "annotations", "label_set"}
 _ERASER = {"annotation_id", "evidences"}
-_HINT = "give `--format` (and a mapping for anything that is not one of ours: `--map text=COLUMN --map label=COLUMN`)"
+_HINT = "give a `--format`, or say which column is what: `--map text=COLUMN --map label=COLUMN`"
 
 
 def guess(path: str | Path, mapped: bool) -> str:
@@ -40,7 +40,7 @@ def guess(path: str | Path, mapped: bool) -> str:
         return "records"  # the reader says that it is empty
     line = first[1].lstrip()
     if line[:1] in (b"{", b"["):
-        return _guess_json(place, line, mapped)
+        return _guess_json(place, mapped)
     return _guess_cells(place, line, mapped)
 
 
@@ -52,14 +52,14 @@ def _guess_folder(folder: Path, mapped: bool) -> str:
     raise InputError(f"{folder}: a folder without {', '.join(FILES)}; expected a file, or {_HINT}")
 
 
-def _guess_json(path: Path, line: bytes, mapped: bool) -> str:
-    if b'"post_tokens"' in line or (line.rstrip() == b"{" and _mentions(path, b'"post_tokens"')):
-        return "hatexplain"
+def _guess_json(path: Path, mapped: bool) -> str:
     keys = _keys(path)
     if keys is not None and keys & _OURS:
         return "records"
     if keys is not None and keys >= _ERASER:
         return "eraser"
+    if _mentions(path, b'"post_tokens"'):
+        return "hatexplain"
     if mapped:
         return "table"
     if keys is None and ".jsonl" in path.name:
@@ -98,4 +98,4 @@ def _guess_cells(path: Path, header: bytes, mapped: bool) -> str:
             return "records"  # the reader says what is wrong with it
         raise InputError(f"{path}: not a format that can be recognised; {_HINT}")
     columns = header.decode("utf-8", "replace").strip()[:200]
-    raise InputError(f"{path}: a table; say which column is what ({_HINT}); its header: {columns}")
+    raise InputError(f"{path}: a table with the header {columns!r}; {_HINT}")

@@ -44,7 +44,7 @@ def _put(options: dict[str, Any], names: list[str], value: str) -> None:
             )
         options = cast("dict[str, Any]", inner)
     if not all(names):
-        raise InputError(f"option `{'.'.join(names)}={value}`: expected name=value")
+        raise InputError(f"option `{'.'.join(names)}={value}`: expected name=column")
     options[names[-1]] = value
 
 

@@ -65,7 +65,7 @@
     }
   }
   for (const table of $$("table.sortable")) {
-    $$("thead th", table).forEach((header, column) => { $("button", header).onclick = () => sort(table, column, header); });
+    $$("thead th", table).forEach((header, column) => { if (header.dataset.first) $("button", header).onclick = () => sort(table, column, header); });
   }
 
   if ($("#slice")) {
@@ -194,7 +194,7 @@
     const wrong = item.gold != null && item.predicted != null && item.gold !== item.predicted;
     const predicted = item.predicted == null ? null : make("span", { className: wrong ? "wrong" : "" }, wrong ? "✗ predicted: " : "predicted: ",
       named(label(item.predicted)), item.probability == null ? "" : ` (${number(item.probability)})`);
-    const full = item.full == null ? null : make("span", { className: "kept" }, "with every word masked: ", named(label(item.full)));
+    const full = item.full == null ? null : make("span", { className: "full" }, "with every word masked: ", named(label(item.full)));
     return make("header", {}, make("h3", {}, named(item.id)), gold, predicted, full);
   }
 
@@ -215,11 +215,11 @@
   }
 
   function personRows(item) {
-    if (!item.people.length) return [row(item, "people", "", () => null, make("span", { className: "stays", textContent: "nobody was asked" }), true)];
+    if (!item.people.length) return [row(item, "people", "", () => null, make("span", { className: "line", textContent: "nobody was asked" }), true)];
     return item.people.map(({ name, words }) => {
       const marked = new Set(words);
       const style = (word) => (marked.has(word) ? { mark: "person" } : null);
-      return row(item, name, "person", style, words.length ? "" : make("span", { className: "stays", textContent: "nothing marked" }), true);
+      return row(item, name, "person", style, words.length ? "" : make("span", { className: "line", textContent: "nothing marked" }), true);
     });
   }
 
@@ -233,21 +233,19 @@
         const heat = Math.abs(level) > 0.05 ? level : 0;
         return chosen.has(word) || heat ? { mark: chosen.has(word) ? "chosen" : "", heat, score: said.letters ? level * said.largest : null } : null;
       };
-      return row(item, data.sources[said.source], said.letters ? "scores" : "words only", style, outcome(item, said), false);
+      const metric = data.metrics[$("#metric").value];
+      const kind = [metric && `${metric[0]} ${number(said.metrics[$("#metric").value])}`, said.letters ? "" : "no scores"].filter(Boolean).join(" · ");
+      return row(item, data.sources[said.source], kind, style, outcome(item, said), false);
     });
   }
 
   function outcome(item, said) {
-    if (said.failure != null) return make("span", { className: "failure" }, "no rationale: ", named(said.failure));
-    const parts = make("div");
-    if (said.without != null && item.predicted != null) {
-      if (flips(item, said)) parts.append(make("span", { className: "flip" }, named(label(item.predicted)), " → ", named(label(said.without))), make("span", { className: "kept", textContent: "without these words" }));
-      else parts.append(make("span", { className: "stays", textContent: "no flip without these words" }));
-    }
-    if (said.only != null && said.only !== item.predicted) parts.append(make("span", { className: "kept" }, "with only these: ", named(label(said.only))));
-    const metric = data.metrics[$("#metric").value];
-    if (metric) parts.append(make("span", { className: "kept", textContent: `${metric[1]} ${number(said.metrics[$("#metric").value])}` }));
-    return parts;
+    if (said.failure != null) return make("span", {}, "no rationale: ", named(said.failure));
+    const came = make("div");
+    if (flips(item, said)) came.append(make("span", { className: "flip" }, named(label(item.predicted)), " → ", named(label(said.without))), make("span", { className: "line", textContent: "without these words" }));
+    else if (said.without != null) came.append("no flip");
+    if (said.only != null && said.only !== item.predicted) came.append(make("span", { className: "line" }, "with only these: ", named(label(said.only))));
+    return came;
   }
 
   // A row of a record: its texts are filled in by `fill(longest)`, which can be called again.
@@ -306,7 +304,7 @@
   options($("#gold"), data.labels);
   options($("#predicted"), data.labels);
   options($("#source"), data.sources);
-  options($("#metric"), data.metrics.map(([, title]) => title));
+  options($("#metric"), data.metrics.map(([title]) => title));
   if (!data.metrics.length) for (const id of ["#metric", "#order"]) $(id).closest("label").hidden = true;
 
   let waiting = 0;

@@ -1,0 +1,5 @@
+"""`python -m raison` is the command line."""
+
+from raison.cli import main
+
+main()
