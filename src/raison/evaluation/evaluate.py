@@ -77,8 +77,9 @@ def evaluate(
     kept = having_scores(records, sources)
     judge = Judge(model, kept, sources, chosen)
     items: list[Item] = []
+    known: dict[bytes, Probabilities] = {}
     for start in range(0, len(kept), CHUNK):
-        items += judge(kept[start : start + CHUNK])
+        items += judge(kept[start : start + CHUNK], known)
         if progress:
             progress(len(items) - start)
     return conclude(
@@ -128,8 +129,10 @@ def by_source(scores: Sequence[Judged] | Mapping[str, Sequence[Judged]]) -> dict
         pairs = [(item.method if isinstance(item, WordScores) else item.source, item) for item in scores]
     sources: dict[str, dict[str, Judged]] = {}
     for name, item in pairs:
-        if sources.setdefault(name, {}).setdefault(item.record_id, item) is not item:
+        said = sources.setdefault(name, {})
+        if item.record_id in said:
             raise InputError(f"{name} has two rationales for record {item.record_id!r}")
+        said[item.record_id] = item
     return sources
 
 
@@ -159,7 +162,6 @@ class Judge:
         self.budget: Budget = parse_budget(options.budget)
         if self.budget.kind == "match" and self.budget.source not in sources:
             raise InputError(f"budget {options.budget}: no source is called {self.budget.source!r}")
-        self.known: dict[bytes, Probabilities] = {}
         if model is not None:
             name = options.mask or ("mask" if model.tokenizer.mask_token_id is not None else "delete")
             words = [word for record in records for text in record.fields.values() for word in text.split()]
@@ -167,8 +169,13 @@ class Judge:
             operator = make_operator(name, model.tokenizer, options.unit, corpus, options.seed)
             self.plan = Plan(operator, options.ratios, options.draws, options.one_out, options.seed)
 
-    def __call__(self, records: Sequence[Record]) -> list[Item]:
-        """Look at some records."""
+    def __call__(self, records: Sequence[Record], known: dict[bytes, Probabilities] | None = None) -> list[Item]:
+        """Look at some records.
+
+        Args:
+            records: of those that the judge was made with.
+            known: the model's answers to earlier inputs, which are not asked again; added to.
+        """
         tokens = self.model.encode(records) if self.model else None
         segment: Segmenter = getattr(self.model, "segment", whitespace_words)
         grids = [row.grid for row in tokens] if tokens else [word_grid(record, segment) for record in records]
@@ -176,7 +183,7 @@ class Judge:
         chosen = [self._choose(grid, marked) for grid, marked in zip(grids, people, strict=True)]
         seen: Sequence[Observation | None] = [None] * len(records)
         if self.model and tokens:
-            seen = observe(self.model, tokens, people, chosen, self.plan, known=self.known)
+            seen = observe(self.model, tokens, people, chosen, self.plan, known=known)
         rows = zip(records, grids, tokens or [None] * len(records), people, chosen, seen, strict=True)
         return [self._item(*row) for row in rows]
 

@@ -26,6 +26,9 @@ def evaluate_to_folder(  # noqa: PLR0917
 ) -> Verdict:
     """Do `evaluate` into a folder, and go on where an interrupted run stopped.
 
+    The result equals that of a run that was not interrupted: answers are shared inside a chunk of records, not between
+    chunks, since the last digits of an answer depend on the batch it was in.
+
     Args:
         folder: gets `metrics.json`, `records.parquet`, `items.jsonl` and `items.jsonl.meta.json`.
         model: see `evaluate`, also for the rest.
