@@ -149,6 +149,9 @@ def train(
     epochs: Annotated[int, Option(min=1, help="Passes over the training records.")] = 3,
     lr: Annotated[float, Option(help="Highest learning rate.")] = 5e-5,
     batch: Annotated[int, Option(min=1, help="Records per step.")] = 32,
+    patience: Annotated[
+        int | None, Option(min=1, help="Stop after so many epochs without a better dev accuracy.")
+    ] = None,
     seed: Seed = 0,
     source: Format = None,
     mapping: Map = None,
@@ -159,7 +162,26 @@ def train(
 
     Example: raison train --model bert-base-uncased --data train.jsonl --dev dev.jsonl --epochs 3 --out runs/base
     """
-    raise NotImplementedError
+    from raison.models.batching import bar
+    from raison.training import Config, finetune
+
+    settings = Config(epochs=epochs, lr=lr, batch=batch, shots=shots, patience=patience, seed=seed)
+    records = _load(file, source, mapping, limit)
+    held_out = _load(dev, source, mapping, None) if dev else []
+    _quiet()
+    with bar("training", 1000) as advance:
+        done = 0
+
+        def progress(share: float, logs: dict[str, float]) -> None:
+            nonlocal done
+            advance(round(1000 * share) - done)
+            done = round(1000 * share)
+            if "eval_accuracy" in logs:
+                _say(f"epoch {logs['epoch']:.0f}: dev accuracy {logs['eval_accuracy']:.3f}")
+
+        finetune(model, records, out, held_out, settings, trust_remote_code=trust, progress=progress)
+    _say(f"wrote {out} (model, tokenizer, raison.json)")
+    _say(f"next: raison extract --model {out} --data {dev or file} --method integrated-gradients --out scores.jsonl")
 
 
 # --------------------------------------------------------------------------------------------------- extract

@@ -218,7 +218,7 @@ def test_aopc_is_that_of_slow_loops(seed):
         assert found == pytest.approx(expected)
 
 
-# ------------------------------------------------------------------- acceptance checks 1 and 2: a toy with known answers
+# ----------------------------------------------------------------- acceptance checks 1 and 2: a toy with known answers
 
 
 def toy(seed=0, n=300, words=10):

@@ -1,6 +1,7 @@
 """Invented verdicts: sentences, people and methods made up by a random generator, numbers consistent with them."""
 
 from collections.abc import Callable
+from functools import cache
 from itertools import combinations
 from math import erfc, sqrt
 from typing import Any
@@ -31,6 +32,7 @@ WHY = ("before the rain comes", "for a friend", "without any help", "to win a be
 Make = Callable[..., Verdict]
 
 
+@cache
 def invent(records: int = 120, kind: str = "ok", sources: tuple[str, ...] = tuple(QUALITY), seed: int = 0) -> Verdict:
     """Make a verdict. Kinds: ok, weak, collapsed, few, and people (no model was run)."""
     rng = np.random.default_rng(seed)
@@ -221,8 +223,8 @@ def _curves(sources: Any) -> list[Curve]:
         if source == "prompted":
             continue
         drive = 0.15 + 0.17 * QUALITY.get(source, 1.0)
-        up = [0.65 * (1 - np.exp(-6 * drive * ratio)) for ratio in RATIOS]
-        down = [0.55 * np.exp(-5 * drive * ratio) for ratio in RATIOS]
+        up = [0.65 * (1 - float(np.exp(-6 * drive * ratio))) for ratio in RATIOS]
+        down = [0.55 * float(np.exp(-5 * drive * ratio)) for ratio in RATIOS]
         for metric, values in (("comprehensiveness", up), ("sufficiency", down)):
             found.append(Curve(metric, source, RATIOS, values, [v - 0.03 for v in values], [v + 0.03 for v in values]))
     return found

@@ -6,7 +6,7 @@ import time
 import msgspec
 import pytest
 
-from raison.report import notebook_html, write_report
+from raison.report import notebook_html, render
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")]
@@ -42,7 +42,7 @@ def show(chromium, tmp_path):
 
     def open_page(verdict, width=1280, height=900, **options):
         path = tmp_path / "report.html"
-        write_report(path, verdict) if not isinstance(verdict, str) else path.write_text(verdict, encoding="utf-8")
+        path.write_text(verdict if isinstance(verdict, str) else render(verdict), encoding="utf-8", newline="\n")
         contexts.append(chromium.new_context(viewport={"width": width, "height": height}, **options))
         page = contexts[-1].new_page()
         page.on("console", lambda message: said.append(message.text))
@@ -57,6 +57,22 @@ def show(chromium, tmp_path):
     assert said == []
 
 
+def until(page, script, *, seconds=20):
+    """Wait for a script to be true. Playwright's own wait needs `eval`, which the report's policy forbids."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(script):
+        assert time.monotonic() < end, script
+        page.wait_for_timeout(20)
+
+
+def reloaded(page):
+    """Give the seconds from loading the file to its first record."""
+    start = time.perf_counter()
+    page.reload()
+    page.wait_for_selector("#page article")
+    return time.perf_counter() - start
+
+
 def counted(page):
     return page.inner_text(".pager >> nth=0 >> output")
 
@@ -65,41 +81,25 @@ def shown_ids(page):
     return page.locator("#page article h3").all_inner_texts()
 
 
-def test_ten_thousand_records(show, make, tmp_path):
+def test_ten_thousand_records(show, make):
     seed = make(500)
     items = [msgspec.structs.replace(seed.items[i % 500], record_id=f"record-{i}") for i in range(10_000)]
-    verdict = msgspec.structs.replace(seed, items=items)
-    write_report(tmp_path / "size.html", verdict)
-    size = (tmp_path / "size.html").stat().st_size / 1e6
-    start = time.perf_counter()
-    page = show(verdict)
-    page.wait_for_selector("#page article")
-    first = time.perf_counter() - start
+    html = render(msgspec.structs.replace(seed, items=items))
+    page = show(html)
+    first = min(reloaded(page) for _ in range(3))  # the machine may be busy with other things
     turned = page.evaluate(
         """() => { const start = performance.now(); document.querySelector('.pager [aria-label="last page"]').click();
         document.body.offsetHeight; return performance.now() - start }"""
     )
-    print(f"{size:.1f} MB, first page after {first:.2f} s (writing apart from it), page turned in {turned:.0f} ms")
-    assert size < 25
-    assert first < 12  # writes the file once more; see the line printed
+    print(f"{len(html) / 1e6:.1f} MB, first page after {first:.2f} s, page turned in {turned:.0f} ms")
+    assert len(html.encode()) < 25e6
+    assert first < 3
     assert turned < 1000
     assert counted(page) == "9,981–10,000 of 10,000 records"
     assert page.locator("#page article").count() == 20
     page.fill("#search", "record-777")
-    page.wait_for_function("document.querySelector('.pager output').textContent.includes('11 of')")
+    until(page, "document.querySelector('.pager output').textContent.startsWith('1–11 of')")
     assert shown_ids(page)[:2] == ["record-777", "record-7770"]
-
-
-def test_time_to_first_page(chromium, make, tmp_path):
-    seed = make(200)
-    items = [msgspec.structs.replace(seed.items[i % 200], record_id=str(i)) for i in range(10_000)]
-    write_report(tmp_path / "report.html", msgspec.structs.replace(seed, items=items))
-    page = chromium.new_page()
-    start = time.perf_counter()
-    page.goto((tmp_path / "report.html").as_uri())
-    page.wait_for_selector("#page article")
-    assert time.perf_counter() - start < 3
-    page.close()
 
 
 def test_keys(show, make):
@@ -140,7 +140,7 @@ def test_filters_agree_with_the_items(show, make):
     page.select_option("#predicted", "wrong")
     expect(lambda item: item.label == "neutral" and item.predicted != "neutral")
     page.click("#filters [type=reset]")
-    page.wait_for_function("document.querySelector('.pager output').textContent.endsWith('of 80 records')")
+    until(page, "document.querySelector('.pager output').textContent.endsWith('of 80 records')")
     page.select_option("#source", label="attention")
     page.check("#flips")
     expect(lambda item: item.sources["attention"].label_without != item.predicted)
@@ -156,7 +156,7 @@ def test_filters_agree_with_the_items(show, make):
     first = next(item for item in verdict.items if item.record_id == shown_ids(page)[0])
     assert first.sources["attention"].metrics["f1"] == lowest.sources["attention"].metrics["f1"]
     page.fill("#search", "LIGHTHOUSE")
-    page.wait_for_function("document.querySelector('.pager output').textContent.includes('in all')")
+    until(page, "document.querySelector('.pager output').textContent.includes('in all')")
     assert counted(page).split(" of ")[1].split()[0] == str(
         sum("lighthouse" in " ".join(item.texts.values()) for item in verdict.items)
     )
@@ -244,19 +244,14 @@ def test_long_texts_are_collapsed_and_opened_without_freezing(show, make, hostil
               window.longest = Math.max(window.longest, now - last); last = now; }, 10) }"""
         )
         article.get_by_role("button").click()
-        page.wait_for_function(
-            "index => [...document.querySelectorAll('#page article')[index].querySelectorAll('td.text')]"
-            ".every((cell) => cell.textContent.length >= 100000)",
-            arg=index,
-        )
+        texts = f"[...document.querySelectorAll('#page article')[{index}].querySelectorAll('td.text')]"
+        until(page, f"{texts}.every((cell) => cell.textContent.length >= 100000)")
         page.wait_for_timeout(100)
         longest = page.evaluate("clearInterval(window.ticking), window.longest")
         print(f"longest pause {longest:.0f} ms")
         assert longest < 2000
         article.get_by_role("button").click()
-        page.wait_for_function(
-            "index => document.querySelectorAll('#page article')[index].textContent.length < 50000", arg=index
-        )
+        until(page, f"{texts}.every((cell) => cell.textContent.length < 1000)")
 
 
 def test_prints_without_controls(show, make):

@@ -130,7 +130,7 @@ def test_hidden_characters_of_notes_are_shown_by_their_code(make, hostile):
 
 
 def test_undefined_is_a_dash_with_its_reason_and_never_zero(make):
-    verdict = make(12, sources=("occlusion", "prompted"))
+    verdict = make(40, sources=("occlusion", "prompted"))
     html = render(verdict)
     row = re.search(r"<tr>\s*<th scope=\"row\"><bdi>prompted</bdi></th>(.*?)</tr>", html, re.DOTALL)
     assert row
@@ -252,6 +252,6 @@ def test_contrast_of_texts_is_enough_in_both_themes(theme):
         mixed = tuple(0.7 * c + 0.3 * p for c, p in zip(colours[heat], colours["panel"], strict=True))
         assert contrast(colours["ink"], mixed) >= 4.5, heat
     assert contrast(colours["ink"], colours["person"]) >= 4.5
-    for name in colours:
+    for name, colour in colours.items():
         if name.startswith("series"):
-            assert contrast(colours[name], colours["panel"]) >= 3, name
+            assert contrast(colour, colours["panel"]) >= 3, name

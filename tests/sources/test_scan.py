@@ -45,7 +45,13 @@ def test_a_folder_of_three_files_is_snips(write):
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("x.csv", "text,label\n"), ("x.tsv", "text\tlabel\n"), ("x.jsonl", '{"text": "a"}'), ("x.txt", "text;label\n")],
+    [
+        ("x.csv", "text,label\n"),
+        ("x.tsv", "text\tlabel\n"),
+        ("x.jsonl", '{"text": "a"}'),
+        ("x.txt", "text;label\n"),
+        ("x.json", '{"a": NaN}'),
+    ],
 )
 def test_a_table_is_one_only_with_a_mapping(write, name, content):
     path = write(name, content)

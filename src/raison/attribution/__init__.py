@@ -4,6 +4,7 @@ from raison.attribution.attention import attention, attention_rollout
 from raison.attribution.erasure import occlusion
 from raison.attribution.extract import METHODS, extract, extract_to_file
 from raison.attribution.gradients import gradient, input_x_gradient, integrated_gradients
+from raison.attribution.imports import from_captum, from_inseq
 from raison.attribution.random import random
 
 __all__ = [
@@ -12,6 +13,8 @@ __all__ = [
     "attention_rollout",
     "extract",
     "extract_to_file",
+    "from_captum",
+    "from_inseq",
     "gradient",
     "input_x_gradient",
     "integrated_gradients",

@@ -72,13 +72,12 @@ class Agreement:
         return {"auprc": against(auprc, scores, self.people, self.rule), **self.ranked}
 
     def _pooled(self, count: Callable[[Mask, Mask], NDArray[np.float64]], mask: Mask) -> list[float]:
-        """Give counts to be pooled over records: summed over people, or of the best or merged one; NaN for nobody."""
+        """Give counts to be pooled over records: summed over people, or those of the best or of the merged one."""
         if self.rule in ("majority", "union"):
             return count(mask, merged(self.people, self.rule)[None])[0].tolist()
         rows = count(mask, self.people)
-        rows = rows[~np.isnan(rows[:, 0])]
-        if not len(rows):
-            return [np.nan] * 3
+        chosen = np.nanmax(rows[:, 1])
+        rows[np.isnan(rows[:, 0])] = [0.0, chosen, 0.0]  # nothing that was chosen is theirs
         if self.rule == "best":
             return rows[np.argmax(rows[:, 0] / np.maximum(rows[:, 1] + rows[:, 2], 1))].tolist()
         return rows.sum(axis=0).tolist()

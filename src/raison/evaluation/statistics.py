@@ -189,16 +189,14 @@ def sign_flip(differences: ArrayLike, *, resamples: int = 10_000, seed: int = 0)
     kept = _column(differences)
     if not kept.any():
         return 1.0 if len(kept) else None
-    kept = kept[kept != 0]  # a sign does nothing to 0
     observed = abs(kept.sum()) - 1e-9 * np.abs(kept).sum()  # equal sums in another order may differ by rounding
-    rng = np.random.default_rng(seed)
-    step = max(1, _CELLS // len(kept))
-    extreme = 0
+    signs = 1.0 - 2 * np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)  # all patterns of eight
+    eights = np.pad(kept, (0, -len(kept) % 8)).reshape(-1, 8)
+    sums, groups = eights @ signs.T, np.arange(len(eights))  # a random byte picks the signed sum of eight differences
+    rng, step, extreme = np.random.default_rng(seed), max(1, _CELLS // len(eights)), 0
     for start in range(0, resamples, step):
-        count = min(step, resamples - start)
-        bits = np.frombuffer(rng.bytes((count * len(kept) + 7) // 8), dtype=np.uint8)
-        signs = np.unpackbits(bits, count=count * len(kept)).reshape(count, -1)
-        extreme += int((np.abs(2 * (signs.astype(np.float64) @ kept) - kept.sum()) >= observed).sum())
+        patterns = rng.integers(0, 256, (min(step, resamples - start), len(eights)), dtype=np.uint8)
+        extreme += int((np.abs(sums[groups, patterns].sum(axis=1)) >= observed).sum())
     return (1 + extreme) / (resamples + 1)
 
 

@@ -62,7 +62,7 @@ class Classifier:
             )
         self.device = next(model.parameters()).device
         self.max_tokens = max_tokens or (batching.TOKENS if self.device.type == "cpu" else batching.TOKENS_GPU)
-        self.max_length = _longest(model.config, tokenizer)
+        self.max_length = longest(model.config, tokenizer)
         self.reads_last = _is_causal(model.config.model_type)
         self._padding = _padding(model.config, tokenizer, self.name, self.reads_last)
         self._reads_types = "token_type_ids" in tokenizer.model_input_names
@@ -269,7 +269,7 @@ def _padding(config: Any, tokenizer: Any, name: str, reads_last: bool) -> int:
     return own if own is not None else tokenizer.pad_token_id or 0
 
 
-def _longest(config: Any, tokenizer: Any) -> int:
+def longest(config: Any, tokenizer: Any) -> int:
     """Give the longest input in tokens: the smaller of what the tokenizer and the model's positions allow."""
     positions = getattr(config, "max_position_embeddings", None) or 512
     if config.model_type in ("roberta", "xlm-roberta", "camembert", "longformer"):

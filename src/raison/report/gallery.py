@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -112,4 +112,4 @@ def _gaps(text: str, words: Sequence[tuple[int, int]]) -> list[int]:
     if text and max(text) > "\uffff":
         units = list(accumulate((1 + (character > "\uffff") for character in text), initial=0))
         places = [units[place] for place in places]
-    return [place - before for before, place in zip([0, *places[:-1]], places, strict=True)]
+    return [place - before for before, place in pairwise([0, *places])]

@@ -1,11 +1,12 @@
 """Which format is this file? Told from its name and its first lines."""
 
+import itertools
 import re
 from pathlib import Path
 from typing import Any, cast
 
-from raison.records import Fault, InputError, decode_line
-from raison.sources.common import checked_lines
+from raison.records import Fault, InputError
+from raison.sources.common import checked_lines, json_lines
 from raison.sources.esnli import COLUMNS
 from raison.sources.snips import FILES
 
@@ -77,14 +78,9 @@ def _mentions(path: Path, word: bytes) -> bool:
 
 def _keys(path: Path) -> set[str] | None:
     """Give the keys of the first JSON object among the first twenty lines; None where there is none."""
-    lines = (item for item in checked_lines(path) if not isinstance(item, Fault))
-    for (_, line), _ in zip(lines, range(20), strict=False):
-        try:
-            row = decode_line(line)
-        except InputError:
-            continue
-        if isinstance(row, dict):
-            return set(cast("dict[str, Any]", row))
+    for item in itertools.islice(json_lines(path, nan=True), 20):
+        if not isinstance(item, Fault) and isinstance(item[1], dict):
+            return set(cast("dict[str, Any]", item[1]))
     return None
 
 

@@ -255,7 +255,7 @@
     const columns = item.fields.length <= 2;
     const shared = columns ? null : make("td");
     for (const field of item.fields) {
-      const cell = make(columns ? "td" : "div", { className: "text", dir: "auto" });
+      const cell = make(columns ? "td" : "div", { className: "text" });
       cell.dataset.field = field.name;
       cells.push(cell);
       if (shared) shared.append(write(make("span", { className: "field" }), field.name), cell);

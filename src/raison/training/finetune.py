@@ -1,0 +1,303 @@
+"""Fine-tuning a classifier on labels. The trainer is Hugging Face's; ours are the data, the folder and the checks."""
+
+import math
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+
+from raison.models.classifier import Classifier, first_line, longest
+from raison.records import InputError, Record, write_json
+from raison.runs import hash_records, provenance
+from raison.words import Tokens, tokenize, word_grid
+
+RUN = "raison.json"  # in the model's folder: what it was trained with, and how that went
+
+
+class Config(msgspec.Struct, frozen=True):
+    """How a classifier is fine-tuned."""
+
+    epochs: int = 3  # passes over the training records
+    lr: float = 5e-5  # highest learning rate; it rises over the first tenth of the steps and falls to 0
+    batch: int = 32  # records per step
+    weight_decay: float = 0.01
+    shots: int | None = None  # training records per label, drawn by the seed; None = all
+    patience: int | None = None  # epochs without a better dev accuracy before it ends; None = never
+    bf16: bool = False  # train in bfloat16, where the device can
+    seed: int = 0
+
+
+def finetune(
+    model: str | Path,
+    train: Sequence[Record],
+    out: str | Path,
+    dev: Sequence[Record] = (),
+    config: Config | None = None,
+    *,
+    trust_remote_code: bool = False,
+    progress: Callable[[float, dict[str, float]], None] | None = None,
+) -> Classifier:
+    """Fine-tune a classifier on the labels of records, and save it with its tokenizer.
+
+    With dev records the checkpoint with the best dev accuracy is kept. Until the training is done everything is in
+    `OUT.part`; interrupted, it goes on from the last epoch, with the same result.
+
+    Args:
+        model: a folder or hub id of a classifier, or of an encoder without a head, which gets one.
+        train: training records; those without a label are left out.
+        out: the folder of the trained model; its `raison.json` says how it was made.
+        dev: records to watch, and to choose the epoch by.
+        config: see `Config`.
+        trust_remote_code: run code that comes with the model. Off unless asked for.
+        progress: called with the share that is done, and with what the trainer logs.
+
+    Returns:
+        The trained classifier, without dropout.
+
+    Raises:
+        InputError: the model can't be loaded, a label is unknown or has too few records, or `out` holds something else.
+    """
+    config = config or Config()
+    labels = label_names([*train, *dev])
+    chosen = few_shot(train, config.shots, config.seed) if config.shots else [r for r in train if r.label is not None]
+    held_out = [record for record in dev if record.label is not None]
+    if not chosen:
+        raise InputError("no training record has a label")
+    frame = provenance({"command": "train", "model": str(model), **msgspec.to_builtins(config)}, chosen, {})
+    frame["dev"] = {"records": len(held_out), "sha256": hash_records(held_out)}
+    folder = Path(out)
+    work = folder.with_name(folder.name + ".part")
+    if not _is_done(folder, frame):
+        _begin(work, frame)
+        tokenizer, network = _load(str(model), labels, config.seed, trust_remote_code)
+        data = [_examples(tokenizer, network, records, labels) for records in (chosen, held_out)]
+        trainer = _trainer(network, tokenizer, data[0], data[1], _arguments(config, work, len(chosen), bool(held_out)))
+        _watch(trainer, config.patience if held_out else None, progress)
+        trainer.train(resume_from_checkpoint=_last_checkpoint(work))
+        if trainer.is_world_process_zero():
+            _finish(trainer, tokenizer, folder, work, frame)
+    return Classifier.load(folder, trust_remote_code=trust_remote_code)
+
+
+def label_names(records: Sequence[Record]) -> tuple[str, ...]:
+    """Give the labels of a data set: the label set of its records, else the labels that occur, sorted.
+
+    Raises:
+        InputError: there are fewer than two.
+    """
+    stated = next((record.label_set for record in records if record.label_set), None)
+    labels = stated or tuple(sorted({record.label for record in records if record.label is not None}))
+    if len(labels) < 2:
+        raise InputError(f"training needs at least two labels; the records have {', '.join(labels) or 'none'}")
+    return labels
+
+
+def few_shot(records: Sequence[Record], shots: int, seed: int = 0) -> list[Record]:
+    """Draw `shots` records of each label, by the seed; they stand in the order of the data.
+
+    Raises:
+        InputError: a label has fewer.
+    """
+    rng = np.random.default_rng(seed)
+    chosen: list[int] = []
+    for label in label_names(records):
+        found = [index for index, record in enumerate(records) if record.label == label]
+        if len(found) < shots:
+            raise InputError(
+                f"label {label!r} has {len(found)} training records, fewer than the {shots} shots asked for"
+            )
+        chosen += rng.permutation(found)[:shots].tolist()
+    return [records[index] for index in sorted(chosen)]
+
+
+# ---------------------------------------------------------------------------------------------------- model
+
+
+def _load(name: str, labels: Sequence[str], seed: int, trust: bool) -> tuple[Any, Any]:
+    """Load tokenizer and model; a new head is drawn by the seed."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
+
+    set_seed(seed)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust)
+        network = AutoModelForSequenceClassification.from_pretrained(
+            name,
+            num_labels=len(labels),
+            id2label=dict(enumerate(labels)),
+            label2id={label: index for index, label in enumerate(labels)},
+            dtype=torch.float32,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            trust_remote_code=trust,
+        )
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise InputError(f"{name}: can't be loaded ({first_line(error)})") from None
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if network.config.pad_token_id is None:
+        network.config.pad_token_id = tokenizer.pad_token_id
+    return tokenizer, network
+
+
+def _examples(tokenizer: Any, network: Any, records: Sequence[Record], labels: Sequence[str]) -> list[dict[str, Any]]:
+    """Tokenize records as the classifier will read them."""
+    index = {label: number for number, label in enumerate(labels)}
+    strange = next((record for record in records if record.label not in index), None)
+    if strange is not None:
+        raise InputError(f"record {strange.id!r}: label {strange.label!r} is not one of {', '.join(labels)}")
+    grids = [word_grid(record) for record in records]
+    texts = [tuple(record.fields.values()) for record in records]
+    tokens = tokenize(tokenizer, grids, texts, longest(network.config, tokenizer))
+    return [
+        {"tokens": row, "labels": index[record.label or ""], "length": len(row.ids)}
+        for record, row in zip(records, tokens, strict=True)
+    ]
+
+
+class _Collator:
+    """Pads a batch to its longest record."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.pad = tokenizer.pad_token_id or 0
+        self.types = "token_type_ids" in tokenizer.model_input_names
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        tokens: list[Tokens] = [row["tokens"] for row in rows]
+        pad = torch.nn.utils.rnn.pad_sequence
+        ids = pad([torch.from_numpy(row.ids) for row in tokens], batch_first=True, padding_value=self.pad)
+        lengths = torch.tensor([len(row.ids) for row in tokens])
+        batch = {
+            "input_ids": ids,
+            "attention_mask": (torch.arange(ids.shape[1]) < lengths[:, None]).long(),
+            "labels": torch.tensor([row["labels"] for row in rows]),
+        }
+        if self.types:
+            batch["token_type_ids"] = pad([torch.from_numpy(row.types) for row in tokens], batch_first=True)
+        return batch
+
+
+# ---------------------------------------------------------------------------------------------------- trainer
+
+
+def _arguments(config: Config, work: Path, size: int, has_dev: bool) -> Any:
+    from transformers import TrainingArguments
+
+    by_dev: dict[str, Any] = {
+        "eval_strategy": "epoch",
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "accuracy",
+        "greater_is_better": True,
+    }
+    return TrainingArguments(
+        output_dir=str(work),
+        num_train_epochs=config.epochs,
+        per_device_train_batch_size=config.batch,
+        per_device_eval_batch_size=64,
+        learning_rate=config.lr,
+        warmup_steps=math.ceil(size / config.batch) * config.epochs // 10,
+        weight_decay=config.weight_decay,
+        bf16=config.bf16,
+        seed=config.seed,
+        save_strategy="epoch",
+        save_total_limit=2,
+        logging_strategy="epoch",
+        remove_unused_columns=False,
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        **(by_dev if has_dev else {}),
+    )
+
+
+def _trainer(network: Any, tokenizer: Any, train: list[Any], dev: list[Any], arguments: Any) -> Any:
+    from transformers import Trainer
+    from transformers.trainer_callback import PrinterCallback
+
+    data: dict[str, Any] = {"train_dataset": train, "eval_dataset": dev or None}  # a list is a data set for torch
+    trainer = Trainer(
+        model=network, args=arguments, data_collator=_Collator(tokenizer), compute_metrics=_accuracy, **data
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _accuracy(result: Any) -> dict[str, float]:
+    return {"accuracy": float((result.predictions.argmax(axis=-1) == result.label_ids).mean())}
+
+
+def _watch(trainer: Any, patience: int | None, progress: Callable[[float, dict[str, float]], None] | None) -> None:
+    """Stop early if asked to, and report progress."""
+    from transformers import EarlyStoppingCallback, TrainerCallback
+
+    if patience is not None:
+        trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=patience))
+    if progress is None:
+        return
+    report = progress
+
+    class Progress(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            report(state.global_step / max(state.max_steps, 1), {})
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            report(state.global_step / max(state.max_steps, 1), dict(logs or {}))
+
+    trainer.add_callback(Progress())
+
+
+# ---------------------------------------------------------------------------------------------------- folder
+
+
+def _is_done(folder: Path, frame: dict[str, Any]) -> bool:
+    """Whether the folder holds this very training, done.
+
+    Raises:
+        InputError: it holds something else.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    if _frame_of(folder) == _plain(frame):
+        return True
+    raise InputError(f"{folder}: exists already and was made from something else; choose another folder")
+
+
+def _begin(work: Path, frame: dict[str, Any]) -> None:
+    if work.exists() and _frame_of(work) != _plain(frame):
+        raise InputError(f"{work}: an interrupted training with other settings is here; finish it or remove it")
+    write_json(work / RUN, frame)
+
+
+def _plain(frame: dict[str, Any]) -> dict[str, Any]:
+    return msgspec.json.decode(msgspec.json.encode(frame))
+
+
+def _frame_of(folder: Path) -> dict[str, Any] | None:
+    try:
+        frame: dict[str, Any] = msgspec.json.decode((folder / RUN).read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return None
+    frame.pop("history", None)
+    return frame
+
+
+def _last_checkpoint(work: Path) -> str | None:
+    """Give the last checkpoint that was written whole."""
+    found = [path for path in work.glob("checkpoint-*") if (path / "trainer_state.json").exists()]
+    return str(max(found, key=lambda path: int(path.name.rpartition("-")[2]))) if found else None
+
+
+def _finish(trainer: Any, tokenizer: Any, folder: Path, work: Path, frame: dict[str, Any]) -> None:
+    """Save the model beside its checkpoints, give it its name, and drop them."""
+    final = work / "final"
+    trainer.model.save_pretrained(final)
+    tokenizer.save_pretrained(final)
+    write_json(final / RUN, {**frame, "history": trainer.state.log_history})
+    if folder.exists():
+        folder.rmdir()
+    os.replace(final, folder)
+    shutil.rmtree(work)

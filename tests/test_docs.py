@@ -1,0 +1,245 @@
+"""The documentation is run: its Python and console blocks in order, one page after the other, offline.
+
+A page is read from top to bottom. A block
+
+- ```` ```python ```` is executed; all blocks of a page share one namespace;
+- ```` ```console ```` holds `$ raison ...` commands, run by the real command line; lines below a command, if there are
+  any, are what it prints (`...` stands for anything);
+- ```` ```text ```` right after a Python block is what that printed;
+- with a `title="NAME"` is written to a file of that name first.
+
+`<!-- not run: reason -->` above a block leaves it out, `<!-- status: 2 -->` expects its last command to end so.
+"""
+
+import contextlib
+import io
+import re
+import shlex
+import shutil
+import sys
+import textwrap
+from pathlib import Path
+from typing import NamedTuple
+from unittest.mock import patch
+
+import pytest
+
+import raison
+from raison.cli import main
+from raison.testbed.corpus import make_corpus
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SLOW = {"README.md", "start.md"}  # they run the demonstration
+FENCE = re.compile(
+    r"^(?P<indent> *)```(?P<kind>\w+)(?P<head>[^\n]*)\n(?P<body>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
+)
+MARK = re.compile(r"<!-- (not run|status): (.+?) -->\s*\Z")
+
+
+class Block(NamedTuple):
+    """One fenced block of a page."""
+
+    line: int
+    kind: str  # python, console, text, json, ...
+    title: str  # of the file it is; else empty
+    body: str
+    skipped: str  # why it is not run; else empty
+    status: int  # with which its last command ends
+    follows: bool  # nothing but white space stands between it and the block before
+
+
+def blocks_of(text):
+    """Cut a page into its fenced blocks."""
+    last = 0
+    for found in FENCE.finditer(text):
+        before = text[last : found.start()]
+        mark = MARK.search(before)
+        what, value = mark.groups() if mark else ("", "")
+        title = re.search(r'title="([^"]+)"', found["head"])
+        yield Block(
+            line=text.count("\n", 0, found.start()) + 1,
+            kind=found["kind"],
+            title=title[1] if title else "",
+            body=textwrap.dedent(found["body"]),
+            skipped=value if what == "not run" else "",
+            status=int(value) if what == "status" else 0,
+            follows=not before.strip(),
+        )
+        last = found.end()
+
+
+def commands_of(block):
+    """Give (command, what it prints) for each `$` line of a console block; a backslash goes on in the next line."""
+    found = []
+    for line in block.body.replace("\\\n", "").splitlines():
+        if line.startswith("$ "):
+            found.append((line[2:], []))
+        elif found:
+            found[-1][1].append(line)
+    return [(command, "\n".join(lines).strip()) for command, lines in found]
+
+
+def matches(wanted, given):
+    """Whether a text is the wanted one: white space does not count, and `...` stands for anything."""
+    parts = [re.escape(" ".join(part.split())) for part in wanted.split("...")]
+    return re.fullmatch(r"\s*.*?\s*".join(parts), " ".join(given.split()), re.DOTALL) is not None
+
+
+def call(command):
+    """Run the command line in this process: (exit status, what it printed on either stream)."""
+    shown = io.StringIO()
+    arguments = shlex.split(command)
+    assert arguments[0] == "raison", f"not a command of ours: {command!r}"
+    with patch.object(sys, "argv", ["raison"]), contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
+        try:
+            main(arguments[1:])
+        except SystemExit as end:
+            return end.code or 0, shown.getvalue()
+    raise AssertionError("the command line always ends the process")
+
+
+def run_page(page):
+    """Run the blocks of a page in the current folder; the first that does not do what it says raises."""
+    namespace = {"__name__": page.stem}
+    printed = None
+    for block in blocks_of(page.read_text(encoding="utf-8")):
+        place = f"{page.name}:{block.line}"
+        if block.title:
+            Path(block.title).parent.mkdir(parents=True, exist_ok=True)
+            Path(block.title).write_text(block.body, encoding="utf-8")
+        if block.kind == "text" and block.follows and printed is not None:
+            assert matches(block.body, printed), f"{place}: it printed\n{printed}"
+        printed = None
+        if block.skipped or block.title:
+            continue
+        if block.kind == "console":
+            run_console(block, place)
+        if block.kind == "python":
+            shown = io.StringIO()
+            with contextlib.redirect_stdout(shown):
+                exec(compile("\n" * block.line + block.body, str(page), "exec"), namespace)
+            printed = shown.getvalue()
+
+
+def run_console(block, place):
+    """Run the commands of a console block."""
+    commands = commands_of(block)
+    for command, wanted in commands:
+        status, shown = call(command)
+        expected = block.status if command == commands[-1][0] else 0
+        assert status == expected, f"{place}: {command}: ended with {status}\n{shown}"
+        if wanted:
+            assert matches(wanted, shown), f"{place}: {command}: it printed\n{shown}"
+
+
+# -------------------------------------------------------------------------------------------------------- pages
+
+
+@pytest.fixture(scope="session")
+def workshop(tiny, tmp_path_factory):
+    """What pages take for granted: records of the testbed in two files, and a classifier of them."""
+    folder = tmp_path_factory.mktemp("workshop")
+    raison.write_records(folder / "train.jsonl", make_corpus("single", 240))
+    raison.write_records(folder / "test.jsonl", make_corpus("single", 80, seed=1))
+    model = tiny.build("bert")
+    model.model.config.id2label = dict(enumerate(("positive", "neutral", "negative")))
+    model.model.save_pretrained(folder / "runs/base")
+    model.tokenizer.save_pretrained(folder / "runs/base")
+    return folder
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch):
+    """An empty folder to work in, without network and colour, 100 columns wide."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"HF_HUB_OFFLINE": "1", "COLUMNS": "100", "NO_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, id=page.name, marks=[pytest.mark.slow] * (page.name in SLOW)) for page in PAGES]
+)
+def test_a_page_does_what_it_says(page, desk, workshop):
+    shutil.copytree(workshop, desk, dirs_exist_ok=True)
+    run_page(page)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_blocks_are_closed_and_marked(page):
+    text = page.read_text(encoding="utf-8")
+    assert len(re.findall(r"^ *```", text, re.MULTILINE)) == 2 * len([*blocks_of(text)])
+    for block in blocks_of(text):
+        strange = [c for c, _ in commands_of(block) if not c.startswith("raison ")] if block.kind == "console" else []
+        assert block.skipped or not strange, f"{page.name}:{block.line}: {strange} can't be run; mark the block"
+
+
+# ------------------------------------------------------------------------------------------- the runner itself
+
+
+def write(folder, text):
+    page = folder / "page.md"
+    page.write_text(textwrap.dedent(text), encoding="utf-8")
+    return page
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```python\nassert False\n```\n",
+        "```python\nprint(2)\n```\n\n```text\n3\n```\n",
+        "```console\n$ raison nonsense\n```\n",
+        "```console\n$ raison --help\nSomething else\n```\n",
+        "<!-- status: 2 -->\n```console\n$ raison --help\n```\n",
+        "```python\nx = 1\n```\n\n```python\nassert x == 2\n```\n",
+        '```json title="a.txt"\n{}\n```\n\n```python\nassert open("a.txt").read() == "{ }\\n"\n```\n',
+        '=== "tab"\n\n    ```python\n    assert False\n    ```\n',
+    ],
+)
+def test_a_page_that_is_wrong_fails(text, desk):
+    with pytest.raises(AssertionError):
+        run_page(write(desk, text))
+
+
+def test_a_page_that_is_right_passes(desk):
+    run_page(
+        write(
+            desk,
+            """
+            ```json title="deep/a.txt"
+            {}
+            ```
+
+            ```python
+            x = open("deep/a.txt").read()
+            print(x, 1.25)
+            ```
+
+            ```text
+            {} 1...5
+            ```
+
+            ```text
+            prose, compared with nothing
+            ```
+
+            ```console
+            $ raison --help
+            Usage: ... [OPTIONS] ...
+            ```
+
+            <!-- status: 2 -->
+            ```console
+            $ raison \\
+                  nonsense
+            raison: No such command 'nonsense'.
+            ```
+
+            <!-- not run: it would fail -->
+            ```python
+            assert x == "other"
+            ```
+            """,
+        )
+    )
