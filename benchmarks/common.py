@@ -47,7 +47,9 @@ def texts(items: int = 64, seed: int = 0) -> Inputs:
         drawn = rng.choice(known, size=size)
         return " ".join(f"{word}x" if rng.random() < broken else str(word) for word in drawn)
 
-    lengths = [np.clip(rng.normal(mean, spread, items), 3, 40).round().astype(int) for mean, spread in ((17, 6), (9, 3))]
+    lengths = [
+        np.clip(rng.normal(mean, spread, items), 3, 40).round().astype(int) for mean, spread in ((17, 6), (9, 3))
+    ]
     pairs = [(sentence(a), sentence(b)) for a, b in zip(*lengths, strict=True)]
     return Inputs(pairs, [f"{a} {b}" for a, b in pairs], sentence(498, broken=0))
 
@@ -67,6 +69,7 @@ def make(folder: Path, items: int = 64) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     backend.save(str(folder / "tokenizer.json"))
     wide = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
+    wide["initializer_range"] = 0.1  # scores of some size (0.1 to 1), so that differences say something
     names = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
     torch.manual_seed(0)
     model = BertForSequenceClassification(BertConfig(vocab_size=len(vocabulary), **wide, **names))
@@ -167,6 +170,7 @@ class Worker:
         raise RuntimeError(f"the worker ended ({self.process.wait()})")
 
     def close(self) -> None:
+        """Let the worker end."""
         if self.process.stdin:
             self.process.stdin.close()
         self.process.wait(timeout=30)
@@ -179,7 +183,7 @@ def serve(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     for line in sys.stdin:
         try:
             found = answer(json.loads(line))
-        except Exception as error:  # noqa: BLE001  # whatever a peer raises is its answer
+        except Exception as error:  # whatever a peer raises is its answer
             found = {"error": f"{type(error).__name__}: {error}"}
         print("@@" + json.dumps(found), flush=True)
 

@@ -12,6 +12,7 @@ A page is read from top to bottom. A block
 """
 
 import contextlib
+import importlib.util
 import io
 import re
 import shlex
@@ -19,14 +20,27 @@ import shutil
 import sys
 import textwrap
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 from unittest.mock import patch
 
 import pytest
+import typer
 
 import raison
-from raison.cli import main
+from raison.attribution import METHODS
+from raison.attribution.gradients import BASELINES
+from raison.cli import app, main
+from raison.evaluation.alignment import Rule
+from raison.evaluation.summarise import COMPARED, DROPS, MEANS, RATES, RATIOS
+from raison.evaluation.validity import Verdict as Gate
+from raison.masking import OPERATORS, Unit
+from raison.rationales import Budget
+from raison.records import Record
+from raison.sources import SOURCES
+from raison.sources.mapping import ColumnMap
+from raison.sources.marks import FORMATS
 from raison.testbed.corpus import make_corpus
+from raison.words import REDUCTIONS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -173,6 +187,74 @@ def test_blocks_are_closed_and_marked(page):
     for block in blocks_of(text):
         strange = [c for c, _ in commands_of(block) if not c.startswith("raison ")] if block.kind == "console" else []
         assert block.skipped or not strange, f"{page.name}:{block.line}: {strange} can't be run; mark the block"
+
+
+# --------------------------------------------------------------------------- pages say what the package has
+
+
+def doc(name):
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def commands(group, before=""):
+    """Yield the full name of every command."""
+    for name, command in group.commands.items():
+        full = f"{before} {name}".strip()
+        yield from commands(command, full) if hasattr(command, "commands") else [full]
+
+
+def named(text):
+    """Give everything that stands in backticks, cut at what can't be part of a name."""
+    return {part for code in re.findall(r"`([^`\n]+)`", text) for part in re.split(r"[^\w-]", code)}
+
+
+def test_every_command_has_its_help_and_an_example():
+    text = doc("cli.md")
+    names = [*commands(typer.main.get_command(app))]
+    assert re.findall(r"^<!-- help: (.*) -->$", text, re.MULTILINE) == re.findall(
+        r"^## raison (.*)$", text, re.MULTILINE
+    )
+    assert sorted(re.findall(r"^## raison (.*)$", text, re.MULTILINE)) == sorted(names)
+    shown = [command for block in blocks_of(text) for command, _ in commands_of(block)]
+    assert [name for name in names if not any(one.startswith(f"raison {name} ") for one in shown)] == []
+
+
+def test_the_help_on_the_page_is_that_of_the_command():
+    spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs/hooks.py")
+    hooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    shown = hooks.on_page_markdown("before\n\n<!-- help: extract -->\n\nafter")
+    assert shown.startswith("before\n\n```text\nUsage: raison extract [OPTIONS]\n")
+    assert shown.endswith("```\n\nafter")
+    assert all(f"--{option} " in shown for option in ("model", "method", "target", "steps", "trust-remote-code"))
+    with pytest.raises(ValueError, match="No such command 'explane'"):
+        hooks.on_page_markdown("<!-- help: explane -->")
+
+
+def test_every_public_name_is_on_the_python_page():
+    assert sorted(re.findall(r"^::: raison\.(\w+)$", doc("api.md"), re.MULTILINE)) == sorted(raison.__all__)
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("extract.md", {*METHODS, *REDUCTIONS, *BASELINES}),
+        ("judge.md", {*MEANS, *RATES, *DROPS, *RATIOS, *COMPARED}),
+        ("judge.md", {operator.partition(":")[0] for operator in OPERATORS} | set(get_args(Unit))),
+        ("judge.md", {*get_args(Rule), *get_args(Gate), *get_args(Budget.__annotations__["kind"])} - {"too few"}),
+        ("data.md", {*SOURCES, *ColumnMap.__struct_fields__, *FORMATS, *Record.__struct_fields__}),
+    ],
+)
+def test_a_page_has_every_name_of_its_subject(name, wanted):
+    assert wanted - named(doc(name)) == set()
+
+
+def test_the_readme_says_what_make_does_and_its_links_lead_somewhere():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert {"demo", "test"} <= set(re.findall(r"make (\w+)", text)) <= targets
+    links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
+    assert [link for link in links if not (ROOT / link).exists()] == []
 
 
 # ------------------------------------------------------------------------------------------- the runner itself

@@ -90,8 +90,7 @@ def test_a_span_marks_every_word_it_touches(text, pairs):
 
 
 def test_neighbours_are_one_span():
-    text = "one two three four"
-    words = whitespace_words(text)
+    words = whitespace_words(text := "one two three four")
     assert pieces(text, spans_of_words(words, np.array([True, True, False, True]))) == ["one two", "four"]
 
 
@@ -130,8 +129,7 @@ def test_the_grid_takes_no_other_fields_or_sizes():
 
 def test_human_masks_have_a_row_for_each_person_who_was_asked():
     assert human_masks(PAIR, word_grid(PAIR)).astype(int).tolist() == [[0, 1, 0, 0, 0], [0, 0, 0, 1, 1]]
-    nobody = Record("1", {"text": "a b"})
-    assert human_masks(nobody, word_grid(nobody)).shape == (0, 2)
+    assert human_masks(one("a b"), word_grid(one("a b"))).shape == (0, 2)
     empty = Record("1", {"text": " "}, annotations=(Annotation(rationale={"text": ()}),))
     assert human_masks(empty, word_grid(empty)).shape == (1, 0)
 
@@ -299,8 +297,7 @@ def test_plain_words_accents_emoji_and_cjk_are_seen(tokenizer, text):
 
 
 def test_words_of_which_nothing_is_left_are_not_seen():
-    tokenizer = _wordpiece()
-    tokens = aligned(tokenizer, one("a \u200b\u200d b\u200bc"))  # a word of zero-width characters
+    tokens = aligned(_wordpiece(), one("a \u200b\u200d b\u200bc"))  # a word of zero-width characters
     assert tokens.seen.tolist() == [True, False, True]
     assert np.isnan(pool(np.ones(len(tokens.ids)), tokens)).tolist() == [False, True, False]
 
@@ -310,8 +307,7 @@ def test_words_cut_off_are_not_seen_and_have_no_score(tokenizer):
     tokens = aligned(tokenizer, record, max_length=12)
     assert len(tokens.ids) == 12
     assert not tokens.seen.all()
-    assert tokens.seen[0]
-    assert tokens.seen[10]  # the longer text is cut first
+    assert tokens.seen[[0, 10]].all()  # the longer text is cut first
     scores = pool(np.arange(12.0), tokens)
     assert np.isnan(scores).tolist() == (~tokens.seen).tolist()
 
@@ -346,9 +342,8 @@ def test_what_cannot_be_done_is_an_input_error():
     with pytest.raises(InputError, match="object gives no character offsets; a fast tokenizer is needed"):
         tokenize(object(), [], [], 10)
     assert tokenize(tokenizer, [], [], 10) == []
-    three = Record("1", {"a": "x", "b": "y", "c": "z"})
     with pytest.raises(InputError, match="reads one field or two"):
-        aligned(tokenizer, three)
+        aligned(tokenizer, Record("1", {"a": "x", "b": "y", "c": "z"}))
     mixed = [one("x"), Record("2", {"a": "x", "b": "y"})]
     with pytest.raises(InputError, match="the same for all records"):
         tokenize(tokenizer, [word_grid(r) for r in mixed], [tuple(r.fields.values()) for r in mixed], 10)

@@ -14,6 +14,8 @@ from typer import Argument, Option
 from raison.records import InputError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from raison.evaluation import Verdict
     from raison.models import Classifier
     from raison.rationales import Rationale, WordScores
@@ -91,6 +93,14 @@ def _quiet() -> None:
     logging.disable_progress_bar()
 
 
+def _console() -> "Console":
+    """Give the terminal; what is piped is 100 columns wide."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=100)
+
+
 def _say(text: str) -> None:
     typer.echo(text, err=True)
 
@@ -104,8 +114,6 @@ def data_check(file: File, source: Format = None, mapping: Map = None, json: Jso
 
     Example: raison data check esnli.jsonl.gz
     """
-    from rich.console import Console
-
     from raison.records import write_json
     from raison.sources.describe import cells, describe
     from raison.sources.show import summary
@@ -113,7 +121,7 @@ def data_check(file: File, source: Format = None, mapping: Map = None, json: Jso
     found = describe(file, source, mapping)
     if json:
         write_json(json, cells(found))
-    Console().print(summary(found))
+    _console().print(summary(found))
     for fault in found.faults:
         typer.echo(str(fault), err=True)
     if found.faults:
@@ -306,15 +314,13 @@ def _named_scores(files: list[str]) -> "dict[str, list[WordScores | Rationale]]"
 
 def _finish(verdict: "Verdict", out: str, json: str | None) -> None:
     """Write the report and the cells, print the table, and say what was written."""
-    from rich.console import Console
-
     from raison.records import write_json
     from raison.report import table, write_report
 
     write_report(f"{out}/report.html", verdict)
     if json:
         write_json(json, [to_builtins(cell) for cell in verdict.cells])
-    Console().print(table(verdict))
+    _console().print(table(verdict))
     _say(f"wrote {out}/metrics.json, records.parquet, items.jsonl{f' and {json}' if json else ''}")
     _say(f"next: open {out}/report.html")
 

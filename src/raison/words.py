@@ -116,7 +116,7 @@ def words_in_spans(words: Sequence[Span], spans: Sequence[Span]) -> Mask:
     starts, ends = np.array(words).T
     mask = np.zeros(len(words), dtype=np.bool_)
     for start, end in spans:
-        mask |= (starts < end) & (ends > start)
+        mask |= (starts < end) & (ends > start) & (start < end)
     return mask
 
 

@@ -1,5 +1,6 @@
 """What an evaluation gives: cells with intervals and frames, comparisons, curves, and what happened to every record."""
 
+from importlib import import_module
 from typing import Any
 
 import msgspec
@@ -98,7 +99,25 @@ class Verdict(msgspec.Struct, frozen=True):
                 return cell
         raise KeyError((metric, source, slice))
 
+    def __repr__(self) -> str:
+        """Give the table that the command line prints."""
+        from rich.console import Console
+
+        console = Console(width=100, no_color=True, force_terminal=False)
+        with console.capture() as captured:
+            console.print(_view("table")(self))
+        return captured.get()
+
+    def _repr_html_(self) -> str:
+        """Give the view of the report, for notebooks."""
+        return _view("notebook_html")(self)
+
     @property
     def sources(self) -> list[str]:
         """The sources judged, in the order they came."""
         return list(dict.fromkeys(cell.source for cell in self.cells))
+
+
+def _view(name: str) -> Any:
+    """Find a view of the room below by name: results are shown by the report, which is built on results."""
+    return getattr(import_module("raison.report"), name)

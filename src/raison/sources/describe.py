@@ -37,7 +37,7 @@ class Description(msgspec.Struct, frozen=True):
     share_marked: float | None  # their mean share of the record's words
     agreement: float | None  # mean token F1 of two people on a record, over all pairs (see `pairwise_f1`)
     agreement_pairs: int
-    agreement_empty: int  # further pairs, left out: neither marked anything
+    agreement_empty: int  # further pairs, left out: nobody marked a word of the record
     agreement_by_label: dict[str, tuple[float, int]]  # record label -> (mean token F1, pairs)
     label_alpha: float | None  # Krippendorff's alpha (nominal) of the annotators' labels
     faults: tuple[Fault, ...]  # the first 1,000
@@ -83,13 +83,12 @@ def pairwise_f1(masks: Mask) -> list[float]:
         masks: (people, words), what each of them marked.
 
     Returns:
-        One value a pair, 0 where one marked nothing; pairs in which both marked nothing are left out.
+        One value a pair, 0 where one marked nothing or both did; no pair where nobody marked a word.
     """
     marked = masks.astype(np.int64)
     both, sizes = marked @ marked.T, marked.sum(axis=1)
-    first, second = np.triu_indices(len(masks), 1)
-    total = (sizes[:, None] + sizes)[first, second]
-    return (2 * both[first, second][total > 0] / total[total > 0]).tolist()
+    first, second = np.triu_indices(len(masks) if sizes.any() else 0, 1)
+    return (2 * both[first, second] / np.maximum(sizes[first] + sizes[second], 1)).tolist()
 
 
 class _Alpha:

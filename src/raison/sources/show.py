@@ -149,11 +149,9 @@ def _agreement(it: Description) -> str:
     if it.agreement is None:
         return "undefined: no record has rationales of two people"
     by_label = (f"{label} {value:.3f}" for label, (value, _) in it.agreement_by_label.items())
-    total = it.agreement * it.agreement_pairs
     parts = [f"mean pairwise F1 {it.agreement:.3f} over {it.agreement_pairs:,} pairs", ", ".join(by_label)]
     if it.agreement_empty:
-        pairs = it.agreement_empty + it.agreement_pairs
-        parts.append(f"without {it.agreement_empty:,} pairs where neither marked anything (as 0: {total / pairs:.3f})")
+        parts.append(f"without {it.agreement_empty:,} pairs of records where nobody marked a word")
     return "; ".join(part for part in parts if part)
 
 
