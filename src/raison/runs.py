@@ -105,9 +105,9 @@ class Unfinished:
 
     def append(self, rows: Iterable[Any]) -> None:
         """Write one chunk."""
+        content = b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
         if not self.part.exists():
             write_json(self.meta, self.frame)
-        content = b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
         with open(self.part, "ab") as stream:
             stream.write(content)
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import Tensor
 
 from raison.masking import ModelInput, Operator, apply
@@ -18,6 +19,7 @@ from raison.records import InputError, Prediction, Record
 from raison.words import Mask, Segmenter, Tokens, tokenize, whitespace_words, word_grid
 
 Probabilities = NDArray[np.float64]
+LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError)
 
 
 class Batch(NamedTuple):
@@ -105,7 +107,7 @@ class Classifier:
                 use_safetensors=True,
                 trust_remote_code=trust_remote_code,
             )
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        except LOADING_ERRORS as error:
             raise InputError(f"{name}: can't be loaded as a classifier ({first_line(error)})") from None
         target = device or ("cuda" if torch.cuda.is_available() else "cpu")
         options.setdefault("name", Path(name).name)

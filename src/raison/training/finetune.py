@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import torch
 
-from raison.models.classifier import Classifier, first_line, longest
+from raison.models.classifier import LOADING_ERRORS, Classifier, first_line, longest
 from raison.records import InputError, Record, write_json
 from raison.runs import hash_records, provenance
 from raison.words import Tokens, tokenize, word_grid
@@ -135,7 +135,7 @@ def _load(name: str, labels: Sequence[str], seed: int, trust: bool) -> tuple[Any
             ignore_mismatched_sizes=True,
             trust_remote_code=trust,
         )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except LOADING_ERRORS as error:
         raise InputError(f"{name}: can't be loaded ({first_line(error)})") from None
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
