@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from raison.models import Classifier
     from raison.rationales import Rationale, WordScores
     from raison.records import Record
+    from raison.words import Segmenter
 
 app = typer.Typer(
     name="raison",
@@ -41,6 +42,7 @@ Model = Annotated[str, Option("--model", help="A model folder or hub id.")]
 Device = Annotated[str | None, Option(help="cpu, cuda, cuda:1, ...; default: the first accelerator.")]
 Json = Annotated[str | None, Option("--json", help="Also write the table's cells to this file.")]
 Seed = Annotated[int, Option(help="Seed of everything random.")]
+Words = Annotated[str, Option(help="What a word is: whitespace (between spaces), or characters.")]
 Trust = Annotated[bool, Option("--trust-remote-code", help="Run code that comes with the model.")]
 
 
@@ -78,11 +80,19 @@ def _load(path: str, source: str | None, mapping: list[str] | None, limit: int |
     return load(path, source, mapping, limit)
 
 
-def _classifier(model: str, device: str | None, trust: bool) -> "Classifier":
+def _classifier(model: str, device: str | None, trust: bool, words: str) -> "Classifier":
     from raison.models import Classifier
 
     _quiet()
-    return Classifier.load(model, device=device, trust_remote_code=trust)
+    return Classifier.load(model, device=device, trust_remote_code=trust, segment=_segmenter(words))
+
+
+def _segmenter(words: str) -> "Segmenter":
+    from raison.words import SEGMENTERS
+
+    if words not in SEGMENTERS:
+        raise InputError(f"unknown words {words!r}; expected {' or '.join(SEGMENTERS)}")
+    return SEGMENTERS[words]
 
 
 def _quiet() -> None:
@@ -109,7 +119,9 @@ def _say(text: str) -> None:
 
 
 @data.command("check")
-def data_check(file: File, source: Format = None, mapping: Map = None, json: Json = None) -> None:
+def data_check(
+    file: File, source: Format = None, mapping: Map = None, json: Json = None, words: Words = "whitespace"
+) -> None:
     """Tell what is in a file, and every fault in it with line and field. Exit status 2 where there are faults.
 
     Example: raison data check esnli.jsonl.gz
@@ -118,7 +130,7 @@ def data_check(file: File, source: Format = None, mapping: Map = None, json: Jso
     from raison.sources.describe import cells, describe
     from raison.sources.show import summary
 
-    found = describe(file, source, mapping)
+    found = describe(file, source, mapping, _segmenter(words))
     if json:
         write_json(json, cells(found))
     _console().print(summary(found))
@@ -134,6 +146,7 @@ def data_show(
     source: Format = None,
     mapping: Map = None,
     limit: Annotated[int, Option("-n", "--limit", min=1, help="How many records.")] = 5,
+    words: Words = "whitespace",
 ) -> None:
     """Print records with the highlights in colour.
 
@@ -141,7 +154,7 @@ def data_show(
     """
     from raison.sources.show import show
 
-    show(_load(file, source, mapping, limit))
+    show(_load(file, source, mapping, limit), segment=_segmenter(words))
 
 
 # ----------------------------------------------------------------------------------------------------- train
@@ -170,7 +183,7 @@ def train(
 
     Example: raison train --model bert-base-uncased --data train.jsonl --dev dev.jsonl --epochs 3 --out runs/base
     """
-    from raison.models.batching import bar
+    from raison.models.batching import bar, catch_up
     from raison.training import Config, finetune
 
     settings = Config(epochs=epochs, lr=lr, batch=batch, shots=shots, patience=patience, seed=seed)
@@ -178,12 +191,10 @@ def train(
     held_out = _load(dev, source, mapping, None) if dev else []
     _quiet()
     with bar("training", 1000) as advance:
-        done = 0
+        reach = catch_up(advance)
 
         def progress(share: float, logs: dict[str, float]) -> None:
-            nonlocal done
-            advance(round(1000 * share) - done)
-            done = round(1000 * share)
+            reach(round(1000 * share))
             if "eval_accuracy" in logs:
                 _say(f"epoch {logs['epoch']:.0f}: dev accuracy {logs['eval_accuracy']:.3f}")
 
@@ -214,6 +225,7 @@ def extract(
     source: Format = None,
     mapping: Map = None,
     limit: Limit = None,
+    words: Words = "whitespace",
     device: Device = None,
     trust: Trust = False,
 ) -> None:
@@ -226,7 +238,7 @@ def extract(
 
     name = method_name(method)
     records = _load(file, source, mapping, limit)
-    classifier = _classifier(model, device, trust)
+    classifier = _classifier(model, device, trust, words)
     given = {
         "reduction": reduction, "steps": _steps(steps), "baseline": baseline, "mask": mask, "unit": unit,
         "window": window, "seed": seed,
@@ -262,6 +274,7 @@ def evaluate(
     source: Format = None,
     mapping: Map = None,
     limit: Limit = None,
+    words: Words = "whitespace",
     device: Device = None,
     trust: Trust = False,
 ) -> None:
@@ -272,26 +285,19 @@ def evaluate(
     from raison.attribution.extract import fingerprint
     from raison.evaluation.evaluate import by_source, make_options
     from raison.evaluation.files import evaluate_to_folder
-    from raison.models.batching import bar
+    from raison.models.batching import bar, catch_up
 
     given = {
         "budget": budget, "aggregate": aggregate, "mask": mask, "unit": unit, "subset": subset, "rank": rank,
-        "draws": draws, "one_out": one_out, "seed": seed,
+        "draws": draws, "words": words, "one_out": one_out, "seed": seed,
     }  # fmt: skip
     options = make_options(given)
     sources = by_source(_named_scores([*rationales, *(more or [])]))
     records = _load(file, source, mapping, limit)
-    classifier = _classifier(model, device, trust) if model else None
+    classifier = _classifier(model, device, trust, words) if model else None
     models = {classifier.name: fingerprint(classifier)} if classifier else {}
     with bar("judging", len(records)) as advance:
-        done = 0
-
-        def progress(count: int, _: int) -> None:
-            nonlocal done
-            advance(count - done)
-            done = count
-
-        verdict = evaluate_to_folder(out, classifier, records, sources, options, models, progress)
+        verdict = evaluate_to_folder(out, classifier, records, sources, options, models, catch_up(advance))
     _finish(verdict, out, json)
 
 

@@ -247,7 +247,7 @@ def test_interrupted_evaluation_goes_on(model, judged, tmp_path, monkeypatch):
     class Stopped(Exception):
         pass
 
-    def stop(done, total):
+    def stop(done):
         if done == 32:
             raise Stopped
 
@@ -255,9 +255,7 @@ def test_interrupted_evaluation_goes_on(model, judged, tmp_path, monkeypatch):
         evaluate_to_folder(tmp_path / "b", model, records, sources, options, {}, stop)
     assert not (tmp_path / "b" / "metrics.json").exists()
     seen = []
-    again = evaluate_to_folder(
-        tmp_path / "b", model, records, sources, options, {}, lambda done, total: seen.append(done)
-    )
+    again = evaluate_to_folder(tmp_path / "b", model, records, sources, options, {}, seen.append)
     assert seen[0] == 32
     assert again == whole
     assert (tmp_path / "a" / "items.jsonl").read_bytes() == (tmp_path / "b" / "items.jsonl").read_bytes()

@@ -23,7 +23,7 @@ from raison.masking import Unit, make_operator
 from raison.rationales import Budget, Rank, Rationale, WordScores, parse_budget, top_k
 from raison.records import InputError, Record
 from raison.runs import provenance
-from raison.words import Mask, Segmenter, Tokens, WordGrid, human_masks, whitespace_words, word_grid
+from raison.words import SEGMENTERS, Mask, Tokens, WordGrid, human_masks, word_grid
 
 Judged = WordScores | Rationale
 Sources = Mapping[str, Mapping[str, Judged]]  # source -> record id -> what it said
@@ -42,6 +42,7 @@ class Options(msgspec.Struct, frozen=True):
     rank: Rank = "value"  # words are chosen by signed score or by magnitude
     ratios: tuple[float, ...] = ERASER_RATIOS  # shares of words for AOPC
     draws: int = 20  # random rationales of the same size beside every rationale
+    words: Literal["whitespace", "characters"] = "whitespace"  # what a word is, where no model says it
     one_out: bool = False  # also correlate scores with leaving each word out (a run of the model for each word)
     level: float = 0.95  # of intervals
     resamples: int = 10_000
@@ -177,7 +178,7 @@ class Judge:
             known: the model's answers to earlier inputs, which are not asked again; added to.
         """
         tokens = self.model.encode(records) if self.model else None
-        segment: Segmenter = getattr(self.model, "segment", whitespace_words)
+        segment = SEGMENTERS[self.options.words]
         grids = [row.grid for row in tokens] if tokens else [word_grid(record, segment) for record in records]
         people = [human_masks(record, grid) for record, grid in zip(records, grids, strict=True)]
         chosen = [self._choose(grid, marked) for grid, marked in zip(grids, people, strict=True)]

@@ -22,7 +22,7 @@ def evaluate_to_folder(  # noqa: PLR0917
     sources: Sources,
     options: Options,
     models: Mapping[str, str],
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> Verdict:
     """Do `evaluate` into a folder, and go on where an interrupted run stopped.
 
@@ -36,7 +36,7 @@ def evaluate_to_folder(  # noqa: PLR0917
         sources: source -> record id -> what it said, see `by_source`.
         options: how to judge.
         models: name -> hash of the models that took part.
-        progress: called with how many records are done, and of how many.
+        progress: called with how many records are done.
 
     Raises:
         InputError: as `evaluate`; or the folder holds the result of something else.
@@ -49,10 +49,10 @@ def evaluate_to_folder(  # noqa: PLR0917
     work = Unfinished(Path(folder) / ITEMS, frame, CHUNK)
     if not work.finished:
         for start in range(work.resume(), len(kept), CHUNK):
-            progress(start, len(kept))
+            progress(start)
             work.append(judge(kept[start : start + CHUNK]))
         work.finish()
-    progress(len(kept), len(kept))
+    progress(len(kept))
     verdict = conclude(list(read_items(work.path)), options, model=model, frame=frame)
     save(verdict, folder, items=False)
     return verdict

@@ -73,6 +73,18 @@ def run(
             advance(len(indices))
 
 
+def catch_up(advance: Callable[[int], None]) -> Callable[[int], None]:
+    """Turn a function that moves a bar by steps into one that is told where it should stand."""
+    done = 0
+
+    def reach(place: int) -> None:
+        nonlocal done
+        advance(place - done)
+        done = place
+
+    return reach
+
+
 @contextmanager
 def bar(title: str | None, total: int) -> Generator[Callable[[int], None]]:
     """Show a progress bar with a rate and the time left (on a terminal), and give the function that moves it."""

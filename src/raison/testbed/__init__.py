@@ -1,1 +1,17 @@
-"""The testbed."""
+"""The testbed: corpora with a planted truth, and the grades of explainers and metrics that follow from it."""
+
+from raison.testbed.corpus import LABELS, PEOPLE, Kind, Person, make_corpus, rule_label, truth_mask
+from raison.testbed.grade import Grade, grade_metric, grade_scores
+
+__all__ = [
+    "LABELS",
+    "PEOPLE",
+    "Grade",
+    "Kind",
+    "Person",
+    "grade_metric",
+    "grade_scores",
+    "make_corpus",
+    "rule_label",
+    "truth_mask",
+]

@@ -11,7 +11,7 @@ of the negator, and negators in sentences (or pairs) whose label they do not cha
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -81,13 +81,13 @@ def make_corpus(
     if size < 0 or length < 1 or not 0 <= noise <= 1:
         raise InputError("expected a size of at least 0, a length of at least 1 and a noise from 0 to 1")
     return [
-        _record(kind, f"{kind}-{seed}-{index}", random.Random(f"{kind} {seed} {index}"), noise, length, people)
-        for index in range(size)
+        _record(kind, name, random.Random(name), noise=noise, length=length, people=people)
+        for name in (f"{kind}-{seed}-{index}" for index in range(size))
     ]
 
 
 def _record(
-    kind: Kind, identity: str, draw: random.Random, noise: float, length: int, people: Sequence[Person]
+    kind: Kind, identity: str, draw: random.Random, *, noise: float, length: int, people: Sequence[Person]
 ) -> Record:
     texts = _review(draw, length) if kind == "single" else _pair(draw, length)
     fields = {name: " ".join(text.words) for name, text in texts.items()}
@@ -133,8 +133,8 @@ NEGATED = 1 / 3  # share of the sentences with an adjective that are negated
 
 def _aside(draw: random.Random) -> _Text:
     """Write a sentence that decides nothing."""
-    if draw.random() < 0.5:
-        return _sentence(draw, lexicon.VERDICTS, draw.choice(lexicon.PLAIN), draw.random() < NEGATED, planted=False)
+    if draw.random() < 0.6:
+        return _sentence(draw, lexicon.VERDICTS, draw.choice(lexicon.PLAIN), draw.random() < 0.4, planted=False)
     return _sentence(draw, lexicon.ASIDES, "", False, planted=False)
 
 
@@ -222,7 +222,7 @@ def rule_label(fields: Mapping[str, str]) -> str | None:
     return "entailment" if (first == second) != (here != there) else "contradiction"
 
 
-def _reading(text: str, concepts: Mapping[object, Sequence[str]]) -> tuple[object | None, bool]:
+def _reading(text: str, concepts: Mapping[Any, Sequence[str]]) -> tuple[Any, bool]:
     """Find the concept in a text, and whether a negator stands in its sentence."""
     for sentence in text.split("."):
         words = [word.strip(",").lower() for word in sentence.split()]

@@ -1,4 +1,4 @@
-"""The words and sentence frames of the testbed. `{adv}` may stay empty, hold an adverb that changes nothing, or negate."""
+"""Words and sentence frames of the testbed. `{adv}` stays empty, holds an adverb that changes nothing, or negates."""
 
 OPINIONS: dict[str, tuple[str, ...]] = {
     "praise": ("superb", "delightful", "splendid", "lovely", "charming", "wonderful", "excellent", "brilliant"),
@@ -38,7 +38,6 @@ VERDICTS = (
     "We found the {thing} {adv} {cue}.",
     "To me the {thing} seemed {adv} {cue} on {day}.",
     "Everyone thought the {thing} {adv} {cue}.",
-    "I would {adv} call the {thing} {cue}.",
     "{adv} {cue} is how {person} described the {thing}.",
 )
 ASIDES = (
