@@ -135,6 +135,8 @@ def peaks(folder: Path, options: argparse.Namespace) -> tuple[list[Row], list[st
     """Memory: each in a fresh process, three times, the median."""
     found: dict[str, Row] = {}
     skipped: list[str] = []
+    if not Path("/proc/self/clear_refs").exists():
+        return [], ["memory: this system does not tell a process its peak"]
     for who in memory.WHO:
         peer = who.split(",")[0]
         python = options.python.get(peer, sys.executable)

@@ -1,10 +1,11 @@
 """Integrated gradients of one text of 500 tokens: how much the peak of the resident memory rises.
 
 Run as a script in a fresh process for each of them (`python memory.py FOLDER WHO THREADS`), it prints one line of JSON.
+Linux alone tells a process its peak and lets it start anew.
 """
 
+import ctypes
 import json
-import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -68,14 +69,22 @@ def _encoded(tokenizer: Any, text: str) -> tuple[list[int], list[int]]:
     return found.input_ids, found.token_type_ids
 
 
+def _resident(name: str) -> float:
+    """Give the resident memory (VmRSS) or its peak (VmHWM) in MB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(float(line.split()[1]) / 1024 for line in lines if line.startswith(name))
+
+
 def main() -> None:
     folder, who, threads = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     torch.set_num_threads(threads)
     explain, text = call_of(who, folder)
     explain(text[:40])  # imports and buffers that any first call makes
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    ctypes.CDLL(None).malloc_trim(0)  # what loading left over would hide a part of the rise
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = _resident("VmRSS")
     took, _ = common.seconds(lambda: explain(text))
-    rise = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    rise = _resident("VmHWM") - before
     print("@@" + json.dumps({"mb": round(rise, 1), "seconds": took}))
 
 

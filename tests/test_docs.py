@@ -46,7 +46,8 @@ from raison.words import REDUCTIONS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SLOW = {"README.md", "judge.md", "start.md", "testbed.md"}  # they need a model that has learned something
+LEARNED = {"README.md", "judge.md"}  # pages that need a model that has learned something
+SLOW = {*LEARNED, "start.md", "testbed.md"}
 FENCE = re.compile(
     r"^(?P<indent> *)```(?P<kind>\w+)(?P<head>[^\n]*)\n(?P<body>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
 )
@@ -188,7 +189,7 @@ def desk(tmp_path, monkeypatch):
     "page", [pytest.param(page, id=page.name, marks=[pytest.mark.slow] * (page.name in SLOW)) for page in PAGES]
 )
 def test_a_page_does_what_it_says(page, desk, request):
-    furnished = request.getfixturevalue("trained" if page.name in SLOW else "untrained")
+    furnished = request.getfixturevalue("trained" if page.name in LEARNED else "untrained")
     shutil.copytree(furnished, desk, dirs_exist_ok=True)
     run_page(page)
 

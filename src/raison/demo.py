@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+import torch
+
 from raison.attribution import METHODS, extract_to_file
 from raison.attribution.extract import fingerprint
 from raison.evaluation import Verdict
@@ -40,6 +42,7 @@ def run(out: str | Path, corpus: str, seed: int, say: Callable[[str], None]) -> 
     if corpus not in LABELS:
         raise InputError(f"unknown corpus {corpus!r}; expected {' or '.join(LABELS)}")
     kind = cast("Kind", corpus)
+    torch.set_num_threads(1)  # the model is so small that a second thread costs more than it gives
     folder = Path(out)
     records = make_corpus(kind, RECORDS, seed + 1000)
     say(f"a testbed corpus ({kind}) of invented texts; which words decide its labels is known")

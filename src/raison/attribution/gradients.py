@@ -21,7 +21,7 @@ from raison.words import Floats, Tokens, pool
 
 Scored = tuple[list[Floats], NDArray[np.float32], list[dict[str, Any]]]  # words' scores, targets' weights, notes
 STEPS = 50
-ADAPTIVE = (8, 20, 50, 120, 300)  # steps tried one after the other with `steps="auto"`
+ADAPTIVE = (12, 24, 50, 120, 300)  # steps tried one after the other with `steps="auto"`
 BASELINES = ("zero", "pad", "mask")
 
 
@@ -131,7 +131,7 @@ def integrated_gradients(
     *,
     steps: int | str = STEPS,
     baseline: str = "zero",
-    tolerance: float = 1e-3,
+    tolerance: float = 3e-4,
     reduction: str = "sum",
     progress: str | None = None,
 ) -> Scored:
@@ -145,7 +145,7 @@ def integrated_gradients(
         model: the classifier.
         tokens: the encoded records.
         target: the logits explained.
-        steps: points on the path; "auto" takes 8, and for records whose gap is above `tolerance` 20, 50, 120 and 300.
+        steps: points on the path; "auto" takes 12, and for records whose gap is above `tolerance` 24, 50, 120 and 300.
         baseline: `zero` (the zero embedding at every position, as Captum's default), or the embedding of the `pad` or
             `mask` token at every position but those of special tokens, which keep their own.
         tolerance: of the gap, with `steps="auto"`.

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from raison.masking import ModelInput, Operator, apply
 from raison.models import batching
+from raison.models.shortcut import Shortcut
 from raison.records import InputError, Prediction, Record
 from raison.words import Mask, Segmenter, Tokens, tokenize, whitespace_words, word_grid
 
@@ -68,6 +69,7 @@ class Classifier:
         self.reads_last = _is_causal(model.config.model_type)
         self._padding = _padding(model.config, tokenizer, self.name, self.reads_last)
         self._reads_types = "token_type_ids" in tokenizer.model_input_names
+        self._shortcut = Shortcut(model, self._probe)
         # a causal model would keep every layer's keys and values for a next token that never comes
         self._fixed = {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
 
@@ -156,9 +158,20 @@ class Classifier:
         Returns:
             The model's output; `.logits` is (rows, labels).
         """
+        plain = bool(options) or self.model.training
+        with nullcontext() if plain else self._shortcut.taken(), _embeddings_are(self.model, embeddings):
+            return self._run(batch, **options)
+
+    def _run(self, batch: Batch, **options: Any) -> Any:
         types = {"token_type_ids": batch.types} if self._reads_types else {}
-        with _embeddings_are(self.model, embeddings):
-            return self.model(input_ids=batch.ids, attention_mask=batch.attention, **types, **self._fixed, **options)
+        return self.model(input_ids=batch.ids, attention_mask=batch.attention, **types, **self._fixed, **options)
+
+    def _probe(self) -> Tensor:
+        """Score three made-up inputs of different lengths."""
+        rng, known = np.random.default_rng(0), self.model.get_input_embeddings().num_embeddings
+        rows = [rng.integers(0, known, size) for size in (9, 6, 3)]
+        made = [ModelInput(ids, np.zeros_like(ids), np.ones(len(ids), dtype=np.bool_)) for ids in rows]
+        return self._run(self.batch(made)).logits
 
     def embed(self, batch: Batch) -> Tensor:
         """Give the word embeddings of a batch, detached: (rows, tokens, hidden)."""
