@@ -1,7 +1,5 @@
 """The testbed: the planted words are those that the rule reads, each of them is needed, and grades follow from them."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 import torch

@@ -325,9 +325,14 @@ finetune({str(base)!r}, make_corpus("single", 22, 0), {str(tmp_path / "out")!r},
     assert same_weights(whole, tmp_path / "out")
 
 
-@pytest.mark.slow
 def test_it_learns(base, tmp_path):
-    """Sixty reviews of one sentence without a negator, by heart."""
-    records = [r for r in make_corpus("single", 200, length=1) if len(r.meta["truth"]["text"]) < 2][:60]
-    model = finetune(base, records, tmp_path / "out", config=Config(epochs=40, lr=2e-3, batch=16))
-    assert np.mean([p.label == r.label for p, r in zip(model.predict(records), records, strict=True)]) > 0.9
+    """One word says the label."""
+    cues = dict(zip(LABELS, ("happy", "red", "sleeps"), strict=True))
+    texts = [f"the {dog} {place} {{}}" for dog in ("dog", "man", "woman") for place in ("in the park", "with a book")]
+    records = [
+        Record(f"{label}-{i}", {"text": text.format(cue)}, label=label, label_set=LABELS)
+        for label, cue in cues.items()
+        for i, text in enumerate(texts)
+    ]
+    model = finetune(base, records, tmp_path / "out", config=Config(epochs=15, lr=2e-3, batch=9))
+    assert [p.label for p in model.predict(records)] == [r.label for r in records]
