@@ -31,9 +31,6 @@ STRANGERS = {
     "records": {"torch", "transformers", "numpy"},
 }
 DOORS = ("__init__", "__main__")  # they only let people in
-# Arrows that point up, each for a reason, and only when they are called: what is not here is a fault.
-LATE = {("evaluation/results.py", "raison.report")}  # a verdict shows itself in a terminal and in a notebook
-
 LINES, FUNCTION, MEDIAN = 400, 60, 10
 
 
@@ -66,8 +63,6 @@ def upward(path):
     package = ".".join(["raison", *path.relative_to(PACKAGE).parts[:-1]])
     for line, name in imported(ast.parse(path.read_text(encoding="utf-8")), package):
         parts = name.split(".")
-        if (str(path.relative_to(PACKAGE)), name) in LATE:
-            continue
         if any(name == stranger or name.startswith(f"{stranger}.") for stranger in STRANGERS.get(here, ())):
             yield f"{path.relative_to(PACKAGE)}:{line}: {here} must not know {name}"
         if parts[0] != "raison" or len(parts) < 2 or parts[1] in (here, "__version__"):
@@ -138,12 +133,6 @@ def test_the_type_checker_sees_the_same_public_names():
 def test_a_room_imports_only_what_stands_below_it():
     wrong = [line for path in FILES if room_of(path) not in DOORS for line in upward(path)]
     assert not wrong, "\n".join(["arrows that point the wrong way:", *wrong])
-
-
-def test_the_exceptions_are_still_needed():
-    for file, name in LATE:
-        tree = ast.parse((PACKAGE / file).read_text(encoding="utf-8"))
-        assert name in [found for _, found in imported(tree, "raison")], f"{file} no longer imports {name}"
 
 
 def test_every_file_lives_in_a_room():

@@ -79,6 +79,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     for home, names in _HOMES.items():
         if name in names:
+            if home == "evaluation":
+                import_module("raison.report")  # so that a verdict can show itself
             value = getattr(import_module(f"raison.{home}"), name)
             globals()[name] = value
             return value

@@ -40,3 +40,9 @@ def test_without_a_model(make):
     text = printed(make(20, "people"))
     assert "not assessed" in text
     assert "Faithfulness" not in text
+
+
+def test_a_verdict_shows_itself(make):
+    verdict = make(12)
+    assert "What can be concluded" in repr(verdict)
+    assert "<iframe" in verdict._repr_html_()

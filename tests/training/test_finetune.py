@@ -334,5 +334,5 @@ def test_it_learns(base, tmp_path):
         for label, cue in cues.items()
         for i, text in enumerate(texts)
     ]
-    model = finetune(base, records, tmp_path / "out", config=Config(epochs=15, lr=2e-3, batch=9))
+    model = finetune(base, records, tmp_path / "out", config=Config(epochs=30, lr=1e-3, batch=9))
     assert [p.label for p in model.predict(records)] == [r.label for r in records]

@@ -1,11 +1,14 @@
 """What an evaluation gives: cells with intervals and frames, comparisons, curves, and what happened to every record."""
 
-from importlib import import_module
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from raison.evaluation.validity import Validity
+
+# How a verdict shows itself: "text" and "html". The report puts its views here when it is imported.
+VIEWS: dict[str, Callable[["Verdict"], str]] = {}
 
 
 class Cell(msgspec.Struct, frozen=True):
@@ -100,24 +103,15 @@ class Verdict(msgspec.Struct, frozen=True):
         raise KeyError((metric, source, slice))
 
     def __repr__(self) -> str:
-        """Give the table that the command line prints."""
-        from rich.console import Console
+        """Give the table that the command line prints; without the report, a line."""
+        line = f"Verdict(model={self.model!r}, {len(self.items)} records, {len(self.cells)} cells)"
+        return VIEWS["text"](self) if "text" in VIEWS else line
 
-        console = Console(width=100, no_color=True, force_terminal=False)
-        with console.capture() as captured:
-            console.print(_view("table")(self))
-        return captured.get()
-
-    def _repr_html_(self) -> str:
-        """Give the view of the report, for notebooks."""
-        return _view("notebook_html")(self)
+    def _repr_html_(self) -> str | None:
+        """Give the view of the report, for notebooks; without the report, nothing."""
+        return VIEWS["html"](self) if "html" in VIEWS else None
 
     @property
     def sources(self) -> list[str]:
         """The sources judged, in the order they came."""
         return list(dict.fromkeys(cell.source for cell in self.cells))
-
-
-def _view(name: str) -> Any:
-    """Find a view of the room below by name: results are shown by the report, which is built on results."""
-    return getattr(import_module("raison.report"), name)

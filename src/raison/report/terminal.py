@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -18,6 +18,14 @@ _COLOURS = {"ok": "green", "weak": "yellow", "too few": "yellow", "collapsed": "
 def table(verdict: Verdict) -> Group:
     """Give what `raison evaluate` prints: validity, methods with intervals and references, what is resolved, notes."""
     return Group(*_parts(verdict))
+
+
+def as_text(verdict: Verdict) -> str:
+    """Give the table as plain text of 100 columns."""
+    console = Console(width=100, no_color=True, force_terminal=False)
+    with console.capture() as captured:
+        console.print(table(verdict))
+    return captured.get()
 
 
 def _parts(verdict: Verdict) -> Iterator[RenderableType]:
