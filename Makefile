@@ -20,7 +20,7 @@ demo: $(VENV)/.base           ## the whole loop on a corpus with a planted truth
 	$(BIN)/raison demo --out raison-demo
 
 test: $(VENV)/.dev            ## everything: quick and slow tests, and the docs with warnings as errors
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir $(VENV)/site
 
 check: $(VENV)/.dev           ## before each commit: style, types, quick tests

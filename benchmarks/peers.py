@@ -236,7 +236,7 @@ def of_interpreto(setup: Setup) -> list[Call]:
             4,
             False,
             None,
-            "not IG: see anchors/peers.md",
+            "not IG: absolute values inside the path average",
             n_perturbations=50,
         ),
         call("occlusion", Occlusion, 4, False, {"unit": "token"}),

@@ -36,22 +36,22 @@ _OUTCOMES, _DRAWS = 20_000, 2_000  # joint counts enumerated for an exact chance
 
 
 def precision(predicted: Mask, human: Mask) -> Values:
-    """Give |r & h| / |r| (spec 6.1) of masks (..., words): the share of predicted words that the person marked."""
+    """Give |r & h| / |r| of masks (..., words): the share of predicted words that the person marked."""
     return _overlap(_precision, predicted, human)
 
 
 def recall(predicted: Mask, human: Mask) -> Values:
-    """Give |r & h| / |h| (spec 6.1) of masks (..., words): the share of the person's words that were predicted."""
+    """Give |r & h| / |h| of masks (..., words): the share of the person's words that were predicted."""
     return _overlap(_recall, predicted, human)
 
 
 def f1(predicted: Mask, human: Mask) -> Values:
-    """Give 2 |r & h| / (|r| + |h|) (spec 6.1) of masks (..., words); NaN where h is empty, else 0 where r is."""
+    """Give 2 |r & h| / (|r| + |h|) of masks (..., words); NaN where h is empty, else 0 where r is."""
     return _overlap(_f1, predicted, human)
 
 
 def iou(predicted: Mask, human: Mask) -> Values:
-    """Give |r & h| / |r | h| (spec 6.1) of masks (..., words); NaN where h is empty, else 0 where r is."""
+    """Give |r & h| / |r | h| of masks (..., words); NaN where h is empty, else 0 where r is."""
     return _overlap(_iou, predicted, human)
 
 
@@ -304,7 +304,7 @@ def _check_people(people: Mask, rule: str) -> None:
 def chance(
     metric: Metric, size: int, people: Mask, rule: Rule, *, eligible: Mask | None = None, seed: int = 0
 ) -> float:
-    """Give the exact expectation of a metric for a random choice of `size` words (spec 6.1, "Chance").
+    """Give the exact expectation of a metric for a random choice of `size` words.
 
     `metric` is `precision`, `recall`, `f1` or `iou`; `eligible` (words,) may be chosen, by default all. The number of
     hits is hypergeometric: F1 is linear in it, so E[F1] = 2|r||h| / (n(|r| + |h|)); for IoU and the rule `best` all
@@ -339,12 +339,12 @@ def chance_of_ranking(metric: Metric, people: Mask, rule: Rule, *, seed: int = 0
 
 
 def select_all_f1(people: Mask, rule: Rule) -> float:
-    """Give the F1 of marking every word, 2|h| / (n + |h|) for one person (spec 6.1)."""
+    """Give the F1 of marking every word, 2|h| / (n + |h|) for one person."""
     return against(f1, np.ones(people.shape[1], dtype=np.bool_), people, rule)
 
 
 def normalised_f1(score: Values, chance_score: Values, ceiling: Values) -> Values:
-    """Give (F1 - chance) / (ceiling - chance) of means over the last axis of columns (..., n) (spec 6.1, "Normalised").
+    """Give (F1 - chance) / (ceiling - chance) of means over the last axis of columns (..., n).
 
     0 is a random choice of the same size, 1 a person. NaN where the ceiling is not above chance. It is a statistic for
     `bootstrap_statistic`; the columns must be of the same records.

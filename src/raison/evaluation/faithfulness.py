@@ -65,7 +65,7 @@ def ratio_masks(scores: NDArray[Any], ratios: Sequence[float] = ERASER_RATIOS) -
 
 
 def flips(before: Labels, after: Labels | Sequence[Labels], *, invalid_is_flip: bool = False) -> Values:
-    """Say where the predicted label changed: 1.0 or 0.0 (spec 6.2), in the shape of `after`, (n,) or (n, draws).
+    """Say where the predicted label changed: 1.0 or 0.0, in the shape of `after`, (n,) or (n, draws).
 
     An answer of None before masking gives NaN. One after masking gives NaN too, to be reported apart, unless
     `invalid_is_flip`.
@@ -97,7 +97,7 @@ def _missing(labels: NDArray[Any]) -> Mask:
 
 
 def flip_rate(flipped: ArrayLike, rows: Mask | None = None) -> float | None:
-    """Give FR = (1/N) sum 1[f(x) != f(x without r)] (spec 6.2) of `flips` (n,) or (n, draws), over `rows` (n,).
+    """Give FR = (1/N) sum 1[f(x) != f(x without r)] of `flips` (n,) or (n, draws), over `rows` (n,).
 
     NaN is left out; None where nothing is left.
     """
@@ -110,7 +110,7 @@ def flip_rate(flipped: ArrayLike, rows: Mask | None = None) -> float | None:
 def normalised_flip_rate(
     rate: float | None, random: float | None, full: float | None, *, delta: float = MIN_ROOM
 ) -> tuple[float | None, str | None]:
-    """Give nFR = (FR - FR_random) / (FR_full - FR_random) (spec 6.2), or None and the reason why it is undefined.
+    """Give nFR = (FR - FR_random) / (FR_full - FR_random), or None and the reason why it is undefined.
 
     0 is random words of the same number, 1 is masking everything. Undefined where a rate is missing, or where the room
     FR_full - FR_random is below `delta`.

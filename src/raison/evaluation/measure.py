@@ -49,7 +49,7 @@ class Agreement:
         self.ranked: Metrics = {}
 
     def measure(self, choice: Chosen) -> Metrics:
-        """Score one source against the people of the record (spec 6.1)."""
+        """Score one source against the people of the record."""
         found = dict(self.fixed)
         size = int((choice.mask & self.seen).sum())
         for name, metric in MASK_METRICS.items():
@@ -88,7 +88,7 @@ def _each_span_counts(mask: Mask, people: Mask, sizes: Sequence[int]) -> NDArray
 
 
 def measure_behaviour(seen: Observation, source: str, choice: Chosen, ratios: Sequence[float]) -> Metrics:
-    """Give what taking words away, or keeping only them, does to the model's own decision (spec 6.2, 6.4).
+    """Give what taking words away, or keeping only them, does to the model's own decision.
 
     Args:
         seen: the model's answers for the record.

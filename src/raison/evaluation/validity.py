@@ -1,4 +1,4 @@
-"""Can the metrics say anything here? The gate that is passed before any table of faithfulness (spec 6.3).
+"""Can the metrics say anything here? The gate that is passed before any table of faithfulness.
 
 A model that gives nearly one answer whatever it reads, or that answers the same when everything is masked, flips no
 label for any rationale: then no method can score, and a ranking of methods is noise.
@@ -56,7 +56,7 @@ def assess(
     flip_rate_full: float | None = None,
     flip_rate_random: float | None = None,
 ) -> Validity:
-    """Judge whether a model's predictions leave faithfulness anything to measure (spec 6.3).
+    """Judge whether a model's predictions leave faithfulness anything to measure.
 
     The verdict is the first that holds: `too few` (under 30 valid answers), `collapsed` (90 % or more of the answers
     are one label, or masking everything flips under 10 %), `weak` (accuracy not significantly above the majority class,
