@@ -3,8 +3,10 @@
 Every command is a few lines over the library. What the user gave wrong is answered with one line and exit status 2.
 """
 
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -41,7 +43,7 @@ Limit = Annotated[int | None, Option(min=1, help="Take only the first N records.
 Model = Annotated[str, Option("--model", help="A model folder or hub id.")]
 Device = Annotated[str | None, Option(help="cpu, cuda, cuda:1, ...; default: the first accelerator.")]
 Json = Annotated[str | None, Option("--json", help="Also write the table's cells to this file.")]
-Seed = Annotated[int, Option(help="Seed of everything random.")]
+Seed = Annotated[int, Option(min=0, help="Seed of everything random.")]
 Words = Annotated[str, Option(help="What a word is: whitespace (between spaces), or characters.")]
 Trust = Annotated[bool, Option("--trust-remote-code", help="Run code that comes with the model.")]
 
@@ -221,7 +223,7 @@ def extract(
     mask: Annotated[str | None, Option(help="Of occlusion: mask, unknown, delete, pad, unigram, text:STRING.")] = None,
     unit: Annotated[str | None, Option(help="Of occlusion: one replacement per word, run, or token.")] = None,
     window: Annotated[int | None, Option(min=1, help="Of occlusion: words taken away together.")] = None,
-    seed: Annotated[int | None, Option(help="Of random scores and of the unigram operator.")] = None,
+    seed: Annotated[int | None, Option(min=0, help="Of random scores and of the unigram operator.")] = None,
     source: Format = None,
     mapping: Map = None,
     limit: Limit = None,
@@ -292,13 +294,26 @@ def evaluate(
         "draws": draws, "words": words, "one_out": one_out, "seed": seed,
     }  # fmt: skip
     options = make_options(given)
+    _expect_writable(f"{out}/report.html", *([json] if json else []))
     sources = by_source(_named_scores([*rationales, *(more or [])]))
     records = _load(file, source, mapping, limit)
+    if limit:  # scores may be of more records than are judged
+        kept = {record.id for record in records}
+        sources = {name: {key: said[key] for key in said if key in kept} for name, said in sources.items()}
     classifier = _classifier(model, device, trust, words) if model else None
     models = {classifier.name: fingerprint(classifier)} if classifier else {}
     with bar("judging", len(records)) as advance:
         verdict = evaluate_to_folder(out, classifier, records, sources, options, models, catch_up(advance))
     _finish(verdict, out, json)
+
+
+def _expect_writable(*files: str) -> None:
+    """Refuse places that can't be written to before the work, not after it."""
+    for file in files:
+        path = Path(file)
+        parent = next(folder for folder in path.absolute().parents if folder.exists())
+        if path.is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK):
+            raise InputError(f"{file}: can't be written")
 
 
 def _named_scores(files: list[str]) -> "dict[str, list[WordScores | Rationale]]":

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from raison.records import InputError
+from raison.records import InputError, Record
 from raison.words import Ints, Mask, Tokens, settings_kept
 
 Unit = Literal["token", "word", "run"]
@@ -65,6 +65,8 @@ def make_operator(
     """
     if unit not in ("token", "word", "run"):
         raise InputError(f"unknown unit {unit!r}; expected token, word or run")
+    if seed < 0:
+        raise InputError(f"seed {seed}: expected 0 or more")
     kind, _, string = name.partition(":")
     filler = next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
     if name in ("delete", "pad"):
@@ -93,6 +95,16 @@ def _drawn(name: str, unit: Unit, corpus: tuple[list[str], Ints], tokenizer: Any
         raise InputError(f"the operator {name} needs {what}")
     weights = counts[whole] / counts[whole].sum()
     return Operator(name, unit, tuple(pieces[i] for i in whole), weights if name == "unigram" else None, seed=seed)
+
+
+def default_name(tokenizer: Any) -> str:
+    """Give the operator used where none is named: `mask`, or `delete` where the tokenizer has no mask token."""
+    return "mask" if tokenizer.mask_token_id is not None else "delete"
+
+
+def corpus_of(records: Sequence[Record]) -> list[str]:
+    """Give every word of every record, as often as it occurs: what `unigram` draws from."""
+    return [word for record in records for text in record.fields.values() for word in text.split()]
 
 
 def _pieces(tokenizer: Any, strings: list[str]) -> list[tuple[Ints, Ints]]:

@@ -313,7 +313,7 @@ def clash(record: Record, first: Record, seen: set[str]) -> str | None:
     """Say why `record` can't stand in one data set with `first` and the ids `seen`; None where it can."""
     if record.id in seen:
         return "field `id`: this id stands in the file already"
-    if record.fields.keys() != first.fields.keys():
+    if list(record.fields) != list(first.fields):  # the order is that in which a model reads them
         return f"field `fields`: has {', '.join(record.fields)}, where the first record has {', '.join(first.fields)}"
     if set(record.label_set) != set(first.label_set):
         return (
@@ -331,6 +331,8 @@ def written_whole(path: str | Path) -> Generator[Path]:
         InputError: the folder can't be made or written to.
     """
     target = Path(path)
+    if target.is_dir():
+        raise InputError(f"{path}: a folder; expected a file to write")
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

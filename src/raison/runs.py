@@ -1,12 +1,13 @@
 """Runs: what every result says of its making, and files that an interruption does not lose."""
 
+import fcntl
 import hashlib
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
@@ -72,11 +73,12 @@ class Unfinished:
     def __init__(self, path: str | Path, frame: dict[str, Any], chunk: int) -> None:
         self.path = Path(path)
         self.chunk = chunk
+        if self.path.is_dir():
+            raise InputError(f"{path}: a folder; expected a file to write")
         self.part = self.path.with_name(self.path.name + ".part")
         self.meta = self.path.with_name(self.path.name + ".meta.json")
         self.frame = frame
-        if self.path.is_dir():
-            raise InputError(f"{path}: a folder; expected a file to write")
+        self.stream: BinaryIO | None = None
         if (self.path.exists() or self.part.exists()) and not self._same():
             state = "exists already" if self.path.exists() else "was begun"
             raise InputError(f"{path}: {state}, made from something else (see {self.meta.name}); choose another name")
@@ -97,10 +99,11 @@ class Unfinished:
         """Cut what was written back to whole chunks, and give how many lines stand."""
         if not self.part.exists():
             return 0
+        stream = self._locked()
         content = self.part.read_bytes()
         ends = np.flatnonzero(np.frombuffer(content, dtype=np.uint8) == ord("\n")) + 1
         lines = len(ends) // self.chunk * self.chunk
-        os.truncate(self.part, int(ends[lines - 1]) if lines else 0)
+        stream.truncate(int(ends[lines - 1]) if lines else 0)
         return lines
 
     def append(self, rows: Iterable[Any]) -> None:
@@ -108,9 +111,28 @@ class Unfinished:
         content = b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
         if not self.part.exists():
             write_json(self.meta, self.frame)
-        with open(self.part, "ab") as stream:
-            stream.write(content)
+        stream = self._locked()
+        stream.write(content)
+        stream.flush()
 
-    def finish(self) -> None:
-        """Give the file its name."""
+    def finish(self, lines: int) -> None:
+        """Give the file its name, if it has as many lines as it should.
+
+        Raises:
+            InputError: it has not; another process has been at it.
+        """
+        stream = self._locked()
+        stream.close()
+        if self.part.read_bytes().count(b"\n") != lines:
+            raise InputError(f"{self.part}: another process has written to it; remove it and start again")
         os.replace(self.part, self.path)
+
+    def _locked(self) -> BinaryIO:
+        """Open the unfinished file for this process alone; the lock ends with the process, however it ends."""
+        if self.stream is None:
+            self.stream = open(self.part, "ab")  # noqa: SIM115 (held until the file is finished)
+            try:
+                fcntl.flock(self.stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise InputError(f"{self.part}: another process is writing to it") from None
+        return self.stream

@@ -311,3 +311,33 @@ def test_people_of_spans_only_partly_over_words_count_as_marking_them():
     record = Record("1", {"text": "red books"}, annotations=(Annotation("a", None, {"text": (Span(4, 6),)}),))
     said = Rationale("1", "me", {"text": np.array([False, True])})
     assert evaluate(None, [record], [said], resamples=50).cell("f1", "me").value == 1.0
+
+
+def test_scores_that_are_all_missing_are_no_rationale(judged):
+    records, scores, _ = judged
+    none = [
+        msgspec.structs.replace(item, scores={k: v * np.nan for k, v in item.scores.items()})
+        for item in scores["random"]
+    ]
+    verdict = evaluate(None, records, {"occlusion": scores["occlusion"], "none": none}, resamples=50)
+    assert all(item.sources["none"].failure == "no word has a score" for item in verdict.items)
+    assert all(item.sources["none"].metrics == {} for item in verdict.items)
+    assert "40 of 40 records: none: no word has a score" in verdict.notes
+
+
+def test_labels_are_compared_without_case_and_strange_ones_are_named(model):
+    records = [msgspec.structs.replace(r, label=r.label.title()) for r in corpus()]
+    records[0] = msgspec.structs.replace(records[0], label="maybe")
+    verdict = evaluate(model, records, extract(model, records, "random"), resamples=50)
+    right = [p.label == r.label.lower() for p, r in zip(model.predict(records), records, strict=True)]
+    assert verdict.validity.accuracy.value == pytest.approx(np.mean(right))
+    assert "1 of 40 records: the model has no label 'maybe'" in verdict.notes
+
+
+def test_empty_texts_and_missing_scores_pass_through(model):
+    records = [*corpus(4), Record("empty", {"premise": "", "hypothesis": ""}, label="neutral")]
+    scores = extract(model, records, "input_x_gradient")
+    scores[0].scores["premise"][0] = np.nan
+    verdict = evaluate(model, records, scores, one_out=True, budget="k:1", resamples=50)
+    assert verdict.items[4].sources["input_x_gradient"].failure == "no word has a score"
+    assert verdict.cell("tau_loo", "input_x_gradient").n == 4

@@ -110,7 +110,7 @@ def test_what_is_no_classifier_is_refused_in_one_line(tiny, tmp_path):
     (tmp_path / "broken" / "config.json").write_text("{not json")
     BertForMaskedLM(tiny.build("bert").model.config).save_pretrained(tmp_path / "language")
     for name, message in (
-        ("none", "can't be loaded"),
+        ("none", "no such folder"),
         ("empty", "can't be loaded"),
         ("broken", "can't be loaded"),
         ("language", "a BertForMaskedLM, not a sequence classifier"),

@@ -338,3 +338,8 @@ def test_it_learns(base, tmp_path):
     ]
     model = finetune(base, records, tmp_path / "out", config=Config(epochs=40, lr=5e-3, batch=9))
     assert [p.label for p in model.predict(records)] == [r.label for r in records]
+
+
+def test_a_head_keeps_the_order_of_its_labels(data, whole, tmp_path):
+    turned = [msgspec.structs.replace(record, label_set=LABELS[::-1]) for record in data[0]]
+    assert finetune(whole, turned, tmp_path / "out", config=Config(epochs=1)).labels == LABELS

@@ -7,7 +7,7 @@ import torch
 
 from raison.attribution.gradients import Scored
 from raison.attribution.target import Target
-from raison.masking import Operator, apply, make_operator
+from raison.masking import Operator, apply, default_name, make_operator
 from raison.models.classifier import Classifier
 from raison.records import InputError
 from raison.words import Floats, Mask, Tokens
@@ -64,7 +64,7 @@ def occlusion(
 
 def default_operator(model: Classifier) -> Operator:
     """Give one mask token per word, or deletion where the tokenizer has no mask token."""
-    return make_operator("mask" if model.tokenizer.mask_token_id is not None else "delete", model.tokenizer)
+    return make_operator(default_name(model.tokenizer), model.tokenizer)
 
 
 def _windows(tokens: Tokens, width: int) -> Mask:

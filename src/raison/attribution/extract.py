@@ -14,7 +14,7 @@ from raison.attribution.erasure import default_operator, occlusion
 from raison.attribution.gradients import Scored, gradient, input_x_gradient, integrated_gradients
 from raison.attribution.random import random
 from raison.attribution.target import name_targets, parse_target
-from raison.masking import Unit, make_operator
+from raison.masking import Unit, corpus_of, make_operator
 from raison.models.batching import bar
 from raison.models.classifier import Classifier
 from raison.rationales import WordScores, to_row
@@ -101,11 +101,6 @@ def _arguments(name: str, model: Classifier, records: Sequence[Record], options:
     return arguments
 
 
-def corpus_of(records: Sequence[Record]) -> list[str]:
-    """Give every word of every record, as often as it occurs."""
-    return [word for record in records for text in record.fields.values() for word in text.split()]
-
-
 def _score(
     name: str,
     model: Classifier,
@@ -178,8 +173,11 @@ def extract_to_file(
     name = method_name(method)
     arguments = _arguments(name, model, records, options)
     parse_target(target, model, records)
+    words = getattr(model.segment, "__name__", "own")
     frame = provenance(
-        {"command": "extract", "method": name, "target": target, **options}, records, {model.name: fingerprint(model)}
+        {"command": "extract", "method": name, "target": target, "words": words, **options},
+        records,
+        {model.name: fingerprint(model)},
     )
     work = Unfinished(path, frame, CHUNK)
     if work.finished:
@@ -191,7 +189,7 @@ def extract_to_file(
             chunk = records[start : start + CHUNK]
             work.append(to_row(item) for item in _score(name, model, chunk, (target, arguments)))
             advance(len(chunk))
-    work.finish()
+    work.finish(len(records))
     return done
 
 

@@ -8,6 +8,7 @@ import torch
 from raison.attribution.gradients import Scored
 from raison.attribution.target import Target
 from raison.models.classifier import Classifier
+from raison.records import InputError
 from raison.words import Tokens
 
 
@@ -25,7 +26,12 @@ def random(
 
     Returns:
         Scores (words,) of each record, weights of the logits explained (records, labels), and no notes.
+
+    Raises:
+        InputError: the seed is below 0.
     """
+    if seed < 0:
+        raise InputError(f"seed {seed}: expected 0 or more")
     logits = torch.from_numpy(model.logits(tokens, progress))
     weights = target.resolve(logits, np.arange(len(tokens))).numpy()
     scores = [

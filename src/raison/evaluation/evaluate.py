@@ -13,13 +13,13 @@ import numpy as np
 
 from raison.evaluation import summarise
 from raison.evaluation.alignment import Rule, human_size
-from raison.evaluation.faithfulness import ERASER_RATIOS, flip_rate, flips, subset_rows
+from raison.evaluation.faithfulness import ERASER_RATIOS, Subset, flip_rate, flips, subset_rows
 from raison.evaluation.measure import Agreement, Metrics, measure_behaviour
 from raison.evaluation.observe import Chosen, Observation, Plan, Predictor, Probabilities, observe
 from raison.evaluation.results import Item, SourceItem, Verdict
 from raison.evaluation.summarise import Settings
 from raison.evaluation.validity import Validity, assess
-from raison.masking import Unit, make_operator
+from raison.masking import Unit, corpus_of, default_name, make_operator
 from raison.rationales import Budget, Rank, Rationale, WordScores, parse_budget, top_k
 from raison.records import InputError, Record
 from raison.runs import provenance
@@ -27,7 +27,6 @@ from raison.words import SEGMENTERS, Mask, Tokens, WordGrid, human_masks, word_g
 
 Judged = WordScores | Rationale
 Sources = Mapping[str, Mapping[str, Judged]]  # source -> record id -> what it said
-Subset = Literal["all", "correct", "incorrect"]
 CHUNK = 64  # records looked at together
 
 
@@ -108,6 +107,8 @@ def make_options(given: Mapping[str, Any]) -> Options:
     parse_budget(options.budget)
     if options.draws < 1:
         raise InputError(f"option draws: expected at least 1, got {options.draws}")
+    if options.seed < 0:
+        raise InputError(f"option seed: expected 0 or more, got {options.seed}")
     if not options.ratios or not all(0 < ratio <= 1 for ratio in options.ratios):
         raise InputError(f"option ratios: expected shares above 0 and at most 1, got {list(options.ratios)}")
     return options
@@ -164,9 +165,8 @@ class Judge:
         if self.budget.kind == "match" and self.budget.source not in sources:
             raise InputError(f"budget {options.budget}: no source is called {self.budget.source!r}")
         if model is not None:
-            name = options.mask or ("mask" if model.tokenizer.mask_token_id is not None else "delete")
-            words = [word for record in records for text in record.fields.values() for word in text.split()]
-            corpus = words if name == "unigram" else ()
+            name = options.mask or default_name(model.tokenizer)
+            corpus = corpus_of(records) if name == "unigram" else ()
             operator = make_operator(name, model.tokenizer, options.unit, corpus, options.seed)
             self.plan = Plan(operator, options.ratios, options.draws, options.one_out, options.seed)
 
@@ -199,7 +199,7 @@ class Judge:
                 continue
             scores = grid.join(item.scores, fill=np.nan).astype(np.float32)
             size = self.budget.size(scores, human, self._matched(said))
-            if size is not None:
+            if size is not None and not np.isnan(scores).all():
                 chosen[name] = Chosen(top_k(scores, size, self.options.rank), scores)
         return chosen
 
@@ -210,7 +210,10 @@ class Judge:
             return "no scores or rationale"
         if isinstance(item, Rationale):
             return item.failure
-        return None if name in chosen else f"the budget {self.budget} is undefined here"
+        if name in chosen:
+            return None
+        scored = any((~np.isnan(values)).any() for values in item.scores.values())
+        return f"the budget {self.budget} is undefined here" if scored else "no word has a score"
 
     def _matched(self, said: Mapping[str, Judged]) -> int | None:
         """Give how many words the matched source chose in this record."""
@@ -285,7 +288,8 @@ class Judge:
         if seen is None or self.model is None:
             return None
         answer = self.model.labels[int(seen[slot][0].argmax())]
-        return next((label for label in record.label_set if label.casefold() == answer.casefold()), answer)
+        spellings = (*record.label_set, *([record.label] if record.label else []))
+        return next((label for label in spellings if label.casefold() == answer.casefold()), answer)
 
 
 def conclude(items: Sequence[Item], options: Options, *, model: Predictor | None, frame: dict[str, Any]) -> Verdict:
@@ -306,7 +310,7 @@ def conclude(items: Sequence[Item], options: Options, *, model: Predictor | None
         comparisons=summarise.comparisons(items, withheld, settings),
         curves=summarise.curves(items, options.ratios, settings),
         validity=validity,
-        notes=[*_notes(items, options), *summarise.power_notes(items, settings)],
+        notes=[*_notes(items, options), *_strange_labels(items, model), *summarise.power_notes(items, settings)],
         items=list(items),
         provenance=frame,
     )
@@ -337,6 +341,13 @@ def _notes(items: Sequence[Item], options: Options) -> list[str]:
     if options.budget == "human":
         notes.append("the budget human uses how many words people marked; random words of that number stand beside it")
     return notes
+
+
+def _strange_labels(items: Sequence[Item], model: Predictor | None) -> list[str]:
+    """Say which gold labels the model can't give: they count as wrong answers."""
+    known = {label.casefold() for label in model.labels} if model else set[str]()
+    strange = Counter(item.label for item in items if model and item.label and item.label.casefold() not in known)
+    return [f"{count} of {len(items)} records: the model has no label {label!r}" for label, count in strange.items()]
 
 
 def _missing(item: Item) -> Iterator[str]:

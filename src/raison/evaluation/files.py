@@ -51,7 +51,7 @@ def evaluate_to_folder(  # noqa: PLR0917
         for start in range(work.resume(), len(kept), CHUNK):
             progress(start)
             work.append(judge(kept[start : start + CHUNK]))
-        work.finish()
+        work.finish(len(kept))
     progress(len(kept))
     verdict = conclude(list(read_items(work.path)), options, model=model, frame=frame)
     save(verdict, folder, items=False)

@@ -51,10 +51,11 @@ class Agreement:
     def measure(self, choice: Chosen) -> Metrics:
         """Score one source against the people of the record."""
         found = dict(self.fixed)
-        size = int((choice.mask & self.seen).sum())
+        eligible = self.seen if choice.scores is not None else np.ones_like(self.seen)  # who has no scores sees all
+        size = int(choice.mask.sum())
         for name, metric in MASK_METRICS.items():
             found[name] = against(metric, choice.mask, self.people, self.rule)
-            found[f"{name}.chance"] = chance(metric, size, self.people, self.rule, eligible=self.seen, seed=self.seed)
+            found[f"{name}.chance"] = chance(metric, size, self.people, self.rule, eligible=eligible, seed=self.seed)
         if choice.scores is not None:
             found |= self._ranking(choice.scores)
         overlap = self._pooled(overlap_counts, choice.mask)
@@ -139,13 +140,14 @@ def rank_correlation(scores: NDArray[Any], drops: NDArray[np.float64]) -> float:
     """Give Kendall's tau-b of scores with the drops of leaving each scored word out (Jain and Wallace 2019).
 
     Args:
-        scores: (words,), NaN = not seen.
-        drops: (seen words,) drop of the answer's probability when the word is taken away.
+        scores: (words,), NaN = not scored.
+        drops: (words,) drop of the answer's probability when the word is taken away.
 
     Returns:
         NaN where either is constant, or where there are fewer than two words.
     """
-    scored = scores[~np.isnan(scores)]
+    known = ~np.isnan(scores)
+    scored, drops = scores[known], drops[known]
     if len(scored) < 2 or np.ptp(scored) == 0 or np.ptp(drops) == 0:
         return np.nan
     result: Any = kendalltau(scored, drops)

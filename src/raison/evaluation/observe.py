@@ -76,7 +76,7 @@ class _Masks:
 
     def ask(self, kind: str, source: str, masks: Mask) -> None:
         """Ask for one masking (words,), or several (maskings, words)."""
-        rows = masks.reshape(-1, len(self.tokens.grid))
+        rows = np.atleast_2d(masks)
         self.slots[kind, source] = slice(self.count, self.count + len(rows))
         self.rows.append(rows)
         self.count += len(rows)
@@ -126,7 +126,7 @@ def _ask(tokens: Tokens, people: Mask, sources: Mapping[str, Chosen], plan: Plan
     marked = people & seen
     masks.ask("people", "", marked[marked.any(axis=1)])
     if plan.one_out:
-        masks.ask("one_out", "", np.eye(len(seen), dtype=np.bool_)[seen])
+        masks.ask("one_out", "", np.eye(len(seen), dtype=np.bool_) & seen)
     for source, choice in sources.items():
         mask = choice.mask & seen
         masks.ask("removed", source, mask)

@@ -98,6 +98,7 @@ class Classifier:
         from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
         name = str(path)
+        expect_folder(name)
         try:
             config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
             _expect_classifier(config, name)
@@ -109,11 +110,11 @@ class Classifier:
                 use_safetensors=True,
                 trust_remote_code=trust_remote_code,
             )
+            model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         except LOADING_ERRORS as error:
             raise InputError(f"{name}: can't be loaded as a classifier ({first_line(error)})") from None
-        target = device or ("cuda" if torch.cuda.is_available() else "cpu")
         options.setdefault("name", Path(name).name)
-        return cls(model.to(target), tokenizer, **options)
+        return cls(model, tokenizer, **options)
 
     # ------------------------------------------------------------------------------------------------ encoding
 
@@ -290,6 +291,16 @@ def longest(config: Any, tokenizer: Any) -> int:
     if config.model_type in ("roberta", "xlm-roberta", "camembert", "longformer"):
         positions -= 2  # these count positions from after the padding token's
     return int(min(tokenizer.model_max_length, positions))
+
+
+def expect_folder(name: str) -> None:
+    """Refuse a name that can only be a folder and is none: a hub id has one slash at most, and no dot or slash first.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    if (name.startswith(("/", ".", "~")) or name.count("/") > 1) and not Path(name).is_dir():
+        raise InputError(f"{name}: no such folder")
 
 
 def _expect_classifier(config: Any, name: str) -> None:

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import torch
 
-from raison.models.classifier import LOADING_ERRORS, Classifier, first_line, longest
+from raison.models.classifier import LOADING_ERRORS, Classifier, expect_folder, first_line, longest
 from raison.records import InputError, Record, write_json
 from raison.runs import hash_records, provenance
 from raison.words import Tokens, tokenize, word_grid
@@ -63,7 +63,7 @@ def finetune(
         InputError: the model can't be loaded, a label is unknown or has too few records, or `out` holds something else.
     """
     config = config or Config()
-    labels = label_names([*train, *dev])
+    labels = _in_order_of(str(model), label_names([*train, *dev]), trust_remote_code)
     chosen = few_shot(train, config.shots, config.seed) if config.shots else [r for r in train if r.label is not None]
     held_out = [record for record in dev if record.label is not None]
     if not chosen:
@@ -72,16 +72,28 @@ def finetune(
     frame["dev"] = {"records": len(held_out), "sha256": hash_records(held_out)}
     folder = Path(out)
     work = folder.with_name(folder.name + ".part")
+    _check(config)
     if not _is_done(folder, frame):
-        _begin(work, frame)
         tokenizer, network = _load(str(model), labels, config.seed, trust_remote_code)
+        _begin(work, frame)
         data = [_examples(tokenizer, network, records, labels) for records in (chosen, held_out)]
         trainer = _trainer(network, tokenizer, data[0], data[1], _arguments(config, work, len(chosen), bool(held_out)))
         _watch(trainer, config.patience if held_out else None, progress)
         trainer.train(resume_from_checkpoint=_last_checkpoint(work))
         if trainer.is_world_process_zero():
             _finish(trainer, tokenizer, folder, work, frame)
+        trainer.accelerator.wait_for_everyone()
+    elif work.exists():  # stopped after the model had got its name
+        shutil.rmtree(work)
     return Classifier.load(folder, trust_remote_code=trust_remote_code)
+
+
+def _check(config: Config) -> None:
+    """Refuse settings that can't be trained with."""
+    if not 0 < config.lr < math.inf:
+        raise InputError(f"lr {config.lr}: expected a number above 0")
+    if min(config.epochs, config.batch, config.shots or 1, config.patience or 1) < 1 or config.seed < 0:
+        raise InputError("epochs, batch, shots and patience must be at least 1, and the seed at least 0")
 
 
 def label_names(records: Sequence[Record]) -> tuple[str, ...]:
@@ -118,10 +130,25 @@ def few_shot(records: Sequence[Record], shots: int, seed: int = 0) -> list[Recor
 # ---------------------------------------------------------------------------------------------------- model
 
 
+def _in_order_of(name: str, labels: tuple[str, ...], trust: bool) -> tuple[str, ...]:
+    """Give the labels in the order of the model's own outputs, where it has outputs for just these labels."""
+    from transformers import AutoConfig
+
+    expect_folder(name)
+    try:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=trust)
+    except LOADING_ERRORS as error:
+        raise InputError(f"{name}: can't be loaded ({first_line(error)})") from None
+    spelled = {label.casefold(): label for label in labels}
+    own = [str(config.id2label[index]).casefold() for index in sorted(config.id2label)]
+    return tuple(spelled[label] for label in own) if sorted(own) == sorted(spelled) else labels
+
+
 def _load(name: str, labels: Sequence[str], seed: int, trust: bool) -> tuple[Any, Any]:
     """Load tokenizer and model; a new head is drawn by the seed."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
 
+    expect_folder(name)
     set_seed(seed)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust)
@@ -153,10 +180,7 @@ def _examples(tokenizer: Any, network: Any, records: Sequence[Record], labels: S
     grids = [word_grid(record) for record in records]
     texts = [tuple(record.fields.values()) for record in records]
     tokens = tokenize(tokenizer, grids, texts, longest(network.config, tokenizer))
-    return [
-        {"tokens": row, "labels": index[record.label or ""], "length": len(row.ids)}
-        for record, row in zip(records, tokens, strict=True)
-    ]
+    return [{"tokens": row, "labels": index[record.label or ""]} for record, row in zip(records, tokens, strict=True)]
 
 
 class _Collator:
