@@ -136,11 +136,12 @@ def _in_order_of(name: str, labels: tuple[str, ...], trust: bool) -> tuple[str, 
 
     expect_folder(name)
     try:
-        config = AutoConfig.from_pretrained(name, trust_remote_code=trust)
+        config: Any = AutoConfig.from_pretrained(name, trust_remote_code=trust)
     except LOADING_ERRORS as error:
         raise InputError(f"{name}: can't be loaded ({first_line(error)})") from None
     spelled = {label.casefold(): label for label in labels}
-    own = [str(config.id2label[index]).casefold() for index in sorted(config.id2label)]
+    names: dict[int, str] = dict(config.id2label or {})
+    own = [names[index].casefold() for index in sorted(names)]
     return tuple(spelled[label] for label in own) if sorted(own) == sorted(spelled) else labels
 
 
