@@ -152,6 +152,7 @@ def test_a_label_may_hold_a_dash(tiny):
         ({"method": "magic"}, "unknown method 'magic'; expected one of"),
         ({"target": "maybe"}, "has no label 'maybe'; it has entailment, neutral, contradiction"),
         ({"target": "gold - gold"}, "contrasts a label with itself"),
+        ({"target": "Neutral - neutral"}, "contrasts a label with itself"),
         ({"steps": 5}, "input_x_gradient takes no option 'steps'; it takes reduction"),
         ({"reduction": "median"}, "unknown reduction 'median'; expected one of sum, mean"),
         ({"method": "occlusion", "mask": "blot"}, "unknown mask operator 'blot'"),
@@ -163,6 +164,20 @@ def test_impossible_options_are_refused_in_one_line(classifiers, tiny, options, 
         extract(classifiers["bert"], tiny.records(), **options)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_single_output_has_no_runner_up(tiny):
+    from transformers import BertConfig, BertForSequenceClassification
+
+    tokenizer = tiny.bert_tokenizer()
+    wide = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    model = Classifier(
+        BertForSequenceClassification(BertConfig(vocab_size=len(tokenizer), **wide, num_labels=1)), tokenizer
+    )
+    for target in ("runner-up", "predicted - runner-up"):
+        with pytest.raises(InputError, match="has a single output"):
+            extract(model, tiny.records(), target=target)
+    assert extract(model, tiny.records(), "integrated_gradients")[0].target == "LABEL_0"
 
 
 def test_gold_needs_a_label(classifiers):

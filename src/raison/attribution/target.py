@@ -61,14 +61,14 @@ def parse_target(text: str, model: Classifier, records: Sequence[Record]) -> Tar
     if not contrast:
         return Target(first)
     second = _outputs(against.strip(), model, records)
-    if of.strip() == against.strip():
+    if of.strip().casefold() == against.strip().casefold():
         raise InputError(f"target {text!r}: contrasts a label with itself")
-    if len(model.labels) < 2:
-        raise InputError(f"target {text!r}: the model has a single output")
     return Target(first, second)
 
 
 def _outputs(part: str, model: Classifier, records: Sequence[Record]) -> NDArray[np.int64]:
+    if part == "runner-up" and len(model.labels) < 2:
+        raise InputError(f"target {part}: {model.name} has a single output")
     if part in ("predicted", "runner-up"):
         return np.full(len(records), PREDICTED if part == "predicted" else RUNNER_UP)
     if part == "gold":
