@@ -12,7 +12,7 @@ from raison.evaluation.alignment import mean_pairwise_f1
 from raison.evaluation.faithfulness import comprehensiveness, flips, ratio_masks, sufficiency
 from raison.evaluation.statistics import bootstrap_mean
 from raison.masking import apply, make_operator
-from raison.models.classifier import softmax
+from raison.models.scorer import softmax
 from raison.rationales import WordScores
 from raison.records import InputError, problems, read_records, write_records
 from raison.testbed import LABELS, Person, grade_metric, grade_scores, lexicon, make_corpus, rule_label, truth_mask

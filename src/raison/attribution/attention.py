@@ -12,13 +12,13 @@ from torch import Tensor
 from raison.attribution.gradients import Scored
 from raison.attribution.target import Target
 from raison.models.batching import Indices, run
-from raison.models.classifier import Batch, Classifier
+from raison.models.scorer import Batch, Scorer
 from raison.records import InputError
 from raison.words import Floats, Tokens, pool
 
 
 def attention(
-    model: Classifier, tokens: Sequence[Tokens], target: Target, *, reduction: str = "sum", progress: str | None = None
+    model: Scorer, tokens: Sequence[Tokens], target: Target, *, reduction: str = "sum", progress: str | None = None
 ) -> Scored:
     """Give the attention of the classified position to each token in the last layer, as the mean over heads.
 
@@ -26,7 +26,7 @@ def attention(
     depend on the target.
 
     Args:
-        model: the classifier.
+        model: what scores labels.
         tokens: the encoded records.
         target: the logits that the scores are said to explain.
         reduction: from tokens to words, see `raison.words.pool`.
@@ -42,7 +42,7 @@ def attention(
 
 
 def attention_rollout(
-    model: Classifier, tokens: Sequence[Tokens], target: Target, *, reduction: str = "sum", progress: str | None = None
+    model: Scorer, tokens: Sequence[Tokens], target: Target, *, reduction: str = "sum", progress: str | None = None
 ) -> Scored:
     """Give attention rollout (Abnar and Zuidema 2020): the product over layers of half attention, half identity.
 
@@ -63,7 +63,7 @@ def rollout(layers: Sequence[Tensor]) -> Tensor:
 
 
 def _attend(  # noqa: PLR0917
-    model: Classifier, tokens: Sequence[Tokens], target: Target, combine: Any, reduction: str, progress: str | None
+    model: Scorer, tokens: Sequence[Tokens], target: Target, combine: Any, reduction: str, progress: str | None
 ) -> Scored:
     weights = np.zeros((len(tokens), len(model.labels)), dtype=np.float32)
     scores: list[Floats] = [np.empty(0, dtype=np.float32)] * len(tokens)

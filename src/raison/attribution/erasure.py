@@ -8,13 +8,13 @@ import torch
 from raison.attribution.gradients import Scored
 from raison.attribution.target import Target
 from raison.masking import Operator, apply, default_name, make_operator
-from raison.models.classifier import Classifier
+from raison.models.scorer import Scorer
 from raison.records import InputError
 from raison.words import Floats, Mask, Tokens
 
 
 def occlusion(
-    model: Classifier,
+    model: Scorer,
     tokens: Sequence[Tokens],
     target: Target,
     *,
@@ -25,7 +25,7 @@ def occlusion(
     """Give the target's logit minus that of the input without the word (Zeiler and Fergus 2014; leave-one-out).
 
     Args:
-        model: the classifier.
+        model: what scores labels.
         tokens: the encoded records.
         target: the logits explained; the predicted label is that of the whole input.
         operator: what stands in the place of a word; default: one mask token per word, or deletion where the tokenizer
@@ -62,7 +62,7 @@ def occlusion(
     return scores, weights, [{} for _ in tokens]
 
 
-def default_operator(model: Classifier) -> Operator:
+def default_operator(model: Scorer) -> Operator:
     """Give one mask token per word, or deletion where the tokenizer has no mask token."""
     return make_operator(default_name(model.tokenizer), model.tokenizer)
 

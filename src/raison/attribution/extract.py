@@ -16,7 +16,7 @@ from raison.attribution.random import random
 from raison.attribution.target import name_targets, parse_target
 from raison.masking import Unit, corpus_of, make_operator
 from raison.models.batching import bar
-from raison.models.classifier import Classifier
+from raison.models.scorer import Scorer
 from raison.rationales import WordScores, to_row
 from raison.records import InputError, Record
 from raison.runs import Unfinished, provenance
@@ -35,7 +35,7 @@ CHUNK = 256  # records scored together; an interrupted extraction goes on after 
 
 
 def extract(
-    model: Classifier,
+    model: Scorer,
     records: Sequence[Record],
     method: str = "input_x_gradient",
     *,
@@ -46,7 +46,7 @@ def extract(
     """Score the words of records by one method.
 
     Args:
-        model: the classifier.
+        model: what scores labels.
         records: what it classifies.
         method: one of `METHODS`; hyphens are as good as underscores.
         target: the logit explained: `predicted`, `gold`, a label, `runner-up`, or a contrast of two as `A - B`.
@@ -80,7 +80,7 @@ def method_name(name: str) -> str:
     raise InputError(f"unknown method {name!r}; {hint}")
 
 
-def _arguments(name: str, model: Classifier, records: Sequence[Record], options: dict[str, Any]) -> dict[str, Any]:
+def _arguments(name: str, model: Scorer, records: Sequence[Record], options: dict[str, Any]) -> dict[str, Any]:
     """Turn options as users give them into the arguments of the method."""
     taken = inspect.signature(METHODS[name]).parameters.keys() - {"model", "tokens", "target", "progress", "operator"}
     known = taken | ({"mask", "unit", "seed"} if name == "occlusion" else set())
@@ -103,7 +103,7 @@ def _arguments(name: str, model: Classifier, records: Sequence[Record], options:
 
 def _score(
     name: str,
-    model: Classifier,
+    model: Scorer,
     records: Sequence[Record],
     what: tuple[str, dict[str, Any]],
     progress: str | None = None,
@@ -142,7 +142,7 @@ def _convention(name: str, target: str, arguments: dict[str, Any]) -> dict[str, 
 
 def extract_to_file(
     path: str | Path,
-    model: Classifier,
+    model: Scorer,
     records: Sequence[Record],
     method: str = "input_x_gradient",
     *,
@@ -193,7 +193,7 @@ def extract_to_file(
     return done
 
 
-def fingerprint(model: Classifier) -> str:
+def fingerprint(model: Scorer) -> str:
     """Give a short hash of a model: its configuration and a sample of every weight."""
     digest = hashlib.sha256(model.model.config.to_json_string(use_diff=True).encode())
     for name, tensor in model.model.state_dict().items():

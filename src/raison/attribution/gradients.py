@@ -15,25 +15,25 @@ from torch import Tensor
 
 from raison.attribution.target import Target
 from raison.models.batching import Indices, run
-from raison.models.classifier import Batch, Classifier
+from raison.models.scorer import Batch, Scorer
 from raison.records import InputError
 from raison.words import Floats, Tokens, pool
 
 Scored = tuple[list[Floats], NDArray[np.float32], list[dict[str, Any]]]  # words' scores, targets' weights, notes
 STEPS = 50
-ADAPTIVE = (12, 24, 50, 120, 300)  # steps tried one after the other with `steps="auto"`
+ADAPTIVE = (15, 30, 50, 120, 300)  # steps tried one after the other with `steps="auto"`
 BASELINES = ("zero", "pad", "mask")
 
 
 def gradient(
-    model: Classifier, tokens: Sequence[Tokens], target: Target, *, reduction: str = "sum", progress: str | None = None
+    model: Scorer, tokens: Sequence[Tokens], target: Target, *, reduction: str = "sum", progress: str | None = None
 ) -> Scored:
     """Give the L2 norm of the gradient of the target's logit at each token's embedding (Simonyan et al. 2014).
 
     Scores are never negative, so they say how sensitive the model is to a word, not in which direction.
 
     Args:
-        model: the classifier.
+        model: what scores labels.
         tokens: the encoded records.
         target: the logits explained.
         reduction: from tokens to words, see `raison.words.pool`.
@@ -46,7 +46,7 @@ def gradient(
 
 
 def input_x_gradient(
-    model: Classifier, tokens: Sequence[Tokens], target: Target, *, reduction: str = "sum", progress: str | None = None
+    model: Scorer, tokens: Sequence[Tokens], target: Target, *, reduction: str = "sum", progress: str | None = None
 ) -> Scored:
     """Give the embedding times the gradient, summed over dimensions, with its sign (Shrikumar et al. 2016).
 
@@ -56,7 +56,7 @@ def input_x_gradient(
 
 
 def _one_pass(  # noqa: PLR0917
-    model: Classifier,
+    model: Scorer,
     tokens: Sequence[Tokens],
     target: Target,
     combine: Callable[[Tensor, Tensor], Tensor],
@@ -81,7 +81,7 @@ def _one_pass(  # noqa: PLR0917
 
 
 def embedding_gradients(
-    model: Classifier,
+    model: Scorer,
     batch: Batch,
     embeddings: Tensor,
     weigh: Callable[[Tensor], Tensor],
@@ -92,7 +92,7 @@ def embedding_gradients(
     Rows do not touch each other, so one backward pass gives the gradient of every row.
 
     Args:
-        model: the classifier.
+        model: what scores labels.
         batch: padded inputs.
         embeddings: (rows, tokens, hidden), taken in place of the word embeddings.
         weigh: gives the weights (rows, labels) from the logits.
@@ -125,7 +125,7 @@ def frozen(model: Any) -> Generator[None]:
 
 
 def integrated_gradients(
-    model: Classifier,
+    model: Scorer,
     tokens: Sequence[Tokens],
     target: Target,
     *,
@@ -142,10 +142,10 @@ def integrated_gradients(
     each record's `completeness_gap`, as a share of the sum of the scores' magnitudes.
 
     Args:
-        model: the classifier.
+        model: what scores labels.
         tokens: the encoded records.
         target: the logits explained.
-        steps: points on the path; "auto" takes 12, and for records whose gap is above `tolerance` 24, 50, 120 and 300.
+        steps: points on the path; "auto" takes 15, and for records whose gap is above `tolerance` 30, 50, 120 and 300.
         baseline: `zero` (the zero embedding at every position, as Captum's default), or the embedding of the `pad` or
             `mask` token at every position but those of special tokens, which keep their own.
         tolerance: of the gap, with `steps="auto"`.
@@ -191,7 +191,7 @@ def _plan(steps: int | str) -> tuple[int, ...]:
 class Path:
     """The straight path from a baseline to the input, in the space of word embeddings."""
 
-    def __init__(self, model: Classifier, baseline: str) -> None:
+    def __init__(self, model: Scorer, baseline: str) -> None:
         if baseline not in BASELINES:
             raise InputError(f"unknown baseline {baseline!r}; expected one of {', '.join(BASELINES)}")
         self.model = model

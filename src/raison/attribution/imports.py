@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raison.models.classifier import Classifier
+from raison.models.scorer import Scorer
 from raison.rationales import WordScores
 from raison.records import InputError, Record, Span
 from raison.words import Segmenter, Tokens, WordGrid, pool, settings_kept, whitespace_words, word_grid, words_of_tokens
@@ -17,7 +17,7 @@ Hidden = Literal["sum", "norm"]
 
 
 def from_captum(
-    model: Classifier,
+    model: Scorer,
     records: Sequence[Record],
     attributions: Any,
     method: str,

@@ -7,18 +7,18 @@ import torch
 
 from raison.attribution.gradients import Scored
 from raison.attribution.target import Target
-from raison.models.classifier import Classifier
+from raison.models.scorer import Scorer
 from raison.records import InputError
 from raison.words import Tokens
 
 
 def random(
-    model: Classifier, tokens: Sequence[Tokens], target: Target, *, seed: int = 0, progress: str | None = None
+    model: Scorer, tokens: Sequence[Tokens], target: Target, *, seed: int = 0, progress: str | None = None
 ) -> Scored:
     """Draw a score between 0 and 1 for every word the model sees; it depends on the seed and the record alone.
 
     Args:
-        model: the classifier; asked for nothing but its prediction.
+        model: what scores labels; asked for nothing but its prediction.
         tokens: the encoded records.
         target: the logits that the scores pretend to explain.
         seed: of the draws.

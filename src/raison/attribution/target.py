@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from raison.models.classifier import Classifier
+from raison.models.scorer import Scorer
 from raison.records import InputError, Record
 
 PREDICTED, RUNNER_UP = -1, -2  # stand for outputs that are known only once the model has answered
@@ -48,7 +48,7 @@ def _known(wanted: NDArray[np.int64], order: Tensor) -> Tensor:
     return labels.unsqueeze(1)
 
 
-def parse_target(text: str, model: Classifier, records: Sequence[Record]) -> Target:
+def parse_target(text: str, model: Scorer, records: Sequence[Record]) -> Target:
     """Read a target: `predicted`, `gold`, a label, `runner-up`, or a contrast of two of these as `A - B`.
 
     Raises:
@@ -66,7 +66,7 @@ def parse_target(text: str, model: Classifier, records: Sequence[Record]) -> Tar
     return Target(first, second)
 
 
-def _outputs(part: str, model: Classifier, records: Sequence[Record]) -> NDArray[np.int64]:
+def _outputs(part: str, model: Scorer, records: Sequence[Record]) -> NDArray[np.int64]:
     if part == "runner-up" and len(model.labels) < 2:
         raise InputError(f"target {part}: {model.name} has a single output")
     if part in ("predicted", "runner-up"):

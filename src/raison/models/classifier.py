@@ -1,37 +1,27 @@
 """A classifier of texts or pairs of texts: any `AutoModelForSequenceClassification`."""
 
 import inspect
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from hashlib import blake2b
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 
-from raison.masking import ModelInput, Operator, apply
+from raison.masking import ModelInput
 from raison.models import batching
+from raison.models.scorer import Batch, Scorer, embeddings_are
 from raison.models.shortcut import Shortcut
-from raison.records import InputError, Prediction, Record
-from raison.words import Mask, Segmenter, Tokens, tokenize, whitespace_words, word_grid
+from raison.records import InputError, Record
+from raison.words import Segmenter, Tokens, tokenize, whitespace_words, word_grid
 
-Probabilities = NDArray[np.float64]
 LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError)
 
 
-class Batch(NamedTuple):
-    """Padded inputs on the model's device; tensors (rows, tokens)."""
-
-    ids: Tensor
-    types: Tensor
-    attention: Tensor
-
-
-class Classifier:
+class Classifier(Scorer):
     """A sequence classifier with its tokenizer. Both are left as the caller gave them, except that dropout is off.
 
     Args:
@@ -127,24 +117,6 @@ class Classifier:
         grids = [word_grid(record, self.segment) for record in records]
         return tokenize(self.tokenizer, grids, [tuple(record.fields.values()) for record in records], self.max_length)
 
-    def batch(self, inputs: Sequence[ModelInput | Tokens]) -> Batch:
-        """Pad inputs on the right to the longest of them; one without any token reads a single padding token.
-
-        An input that replacements have made longer than the model reads loses its last tokens but the very last.
-        """
-        inputs = [_cut(row, self.max_length) if len(row.ids) > self.max_length else row for row in inputs]
-        longest = max([1, *(len(row.ids) for row in inputs)])
-        ids = np.full((len(inputs), longest), self._padding, dtype=np.int64)
-        types = np.zeros((len(inputs), longest), dtype=np.int64)
-        attention = np.zeros((len(inputs), longest), dtype=np.int64)
-        for index, row in enumerate(inputs):
-            size = len(row.ids)
-            ids[index, :size] = row.ids
-            types[index, :size] = row.types
-            attention[index, :size] = row.attention if isinstance(row, ModelInput) else 1
-            attention[index, 0] |= size == 0
-        return Batch(*(torch.from_numpy(array).to(self.device) for array in (ids, types, attention)))
-
     # ----------------------------------------------------------------------------------------------- forwards
 
     def forward(self, batch: Batch, embeddings: Tensor | None = None, **options: Any) -> Any:
@@ -160,7 +132,7 @@ class Classifier:
             The model's output; `.logits` is (rows, labels).
         """
         plain = bool(options) or self.model.training
-        with nullcontext() if plain else self._shortcut.taken(), _embeddings_are(self.model, embeddings):
+        with nullcontext() if plain else self._shortcut.taken(), embeddings_are(self.model, embeddings):
             return self._run(batch, **options)
 
     def _run(self, batch: Batch, **options: Any) -> Any:
@@ -173,95 +145,6 @@ class Classifier:
         rows = [rng.integers(0, known, size) for size in (9, 6, 3)]
         made = [ModelInput(ids, np.zeros_like(ids), np.ones(len(ids), dtype=np.bool_)) for ids in rows]
         return self._run(self.batch(made)).logits
-
-    def embed(self, batch: Batch) -> Tensor:
-        """Give the word embeddings of a batch, detached: (rows, tokens, hidden)."""
-        with torch.no_grad():
-            return self.model.get_input_embeddings()(batch.ids)
-
-    def logits(self, inputs: Sequence[ModelInput | Tokens], progress: str | None = None) -> NDArray[np.float32]:
-        """Score inputs: (inputs, labels) float32. The order and size of batches make no difference."""
-        result = np.zeros((len(inputs), len(self.labels)), dtype=np.float32)
-
-        def step(indices: batching.Indices) -> NDArray[np.float32]:
-            with torch.inference_mode():
-                return self.forward(self.batch([inputs[i] for i in indices])).logits.float().cpu().numpy()
-
-        lengths = [len(row.ids) for row in inputs]
-        for indices, values in batching.run(lengths, step, self.max_tokens, progress):
-            result[indices] = values
-        return result
-
-    def predict(self, records: Sequence[Record], progress: str | None = None) -> list[Prediction]:
-        """Predict a label, with probabilities, for each record."""
-        probabilities = softmax(self.logits(self.encode(records), progress))
-        return [
-            Prediction(
-                record.id,
-                self.name,
-                self.labels[int(row.argmax())],
-                dict(zip(self.labels, row.tolist(), strict=True)),
-            )
-            for record, row in zip(records, probabilities, strict=True)
-        ]
-
-    def predict_masked(
-        self,
-        tokens: Sequence[Tokens],
-        masks: Sequence[Mask],
-        operator: Operator,
-        known: dict[bytes, Probabilities] | None = None,
-    ) -> list[Probabilities]:
-        """Predict records with words taken away; every distinct input is run once.
-
-        Args:
-            tokens: the encoded records.
-            masks: for each record (masks, words) boolean; True = taken away.
-            operator: what stands in the place of masked words.
-            known: answers of earlier calls, by input; used and added to.
-
-        Returns:
-            For each record (masks, labels) probabilities.
-        """
-        known = {} if known is None else known
-        keys: list[list[bytes]] = []
-        new: dict[bytes, ModelInput] = {}
-        for record, wanted in zip(tokens, masks, strict=True):
-            rows = apply(operator, record, wanted)
-            keys.append([_key(row) for row in rows])
-            new.update((key, row) for key, row in zip(keys[-1], rows, strict=True) if key not in known)
-        known.update(zip(new, softmax(self.logits(list(new.values()))), strict=True))
-        return [np.array([known[key] for key in row]).reshape(len(row), len(self.labels)) for row in keys]
-
-    def label_index(self, label: str) -> int:
-        """Give the output of a label; names are compared without case.
-
-        Raises:
-            InputError: the model has no such label.
-        """
-        for index, name in enumerate(self.labels):
-            if name.casefold() == label.casefold():
-                return index
-        raise InputError(f"{self.name} has no label {label!r}; it has {', '.join(self.labels)}")
-
-
-def _cut(row: ModelInput | Tokens, length: int) -> ModelInput | Tokens:
-    """Keep the first tokens of an input and the last, which is special in most models."""
-    assert isinstance(row, ModelInput), "encoded records are cut by their tokenizer"
-    kept = np.append(np.arange(length - 1), len(row.ids) - 1)
-    return ModelInput(row.ids[kept], row.types[kept], row.attention[kept])
-
-
-def _key(row: ModelInput) -> bytes:
-    """Give what tells one input from another, in 16 bytes."""
-    return blake2b(b"".join(array.tobytes() for array in row), digest_size=16).digest()
-
-
-def softmax(logits: NDArray[Any]) -> Probabilities:
-    """Turn logits (..., labels) into probabilities, in float64."""
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    exponents = np.exp(shifted)
-    return exponents / exponents.sum(axis=-1, keepdims=True)
 
 
 def first_line(error: BaseException) -> str:
@@ -308,16 +191,3 @@ def _expect_classifier(config: Any, name: str) -> None:
     heads: list[str] = config.architectures or []
     if heads and not any(head.endswith("ForSequenceClassification") for head in heads):
         raise InputError(f"{name}: a {heads[0]}, not a sequence classifier; train one first (raison train)")
-
-
-@contextmanager
-def _embeddings_are(model: Any, embeddings: Tensor | None) -> Generator[None]:
-    """Let the model's embedding layer give `embeddings`, whatever ids it is asked for."""
-    if embeddings is None:
-        yield
-        return
-    hook = model.get_input_embeddings().register_forward_hook(lambda *_: embeddings)
-    try:
-        yield
-    finally:
-        hook.remove()
