@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -242,6 +242,39 @@ def words_of_tokens(offsets: Ints, sequence: Ints, words: Sequence[Sequence[Span
             covered &= offsets[inside, 0] < offsets[inside, 1]
             result[inside[covered]] = before + word[covered]
         before += len(spans)
+    return result
+
+
+class Place(NamedTuple):
+    """Where a stretch of a field stands in a longer text, such as a prompt."""
+
+    field: str
+    start: int  # in the longer text
+    skipped: int  # characters of the field that are left out before it
+    length: int
+
+
+def words_of_places(offsets: Ints, grid: WordGrid, places: Sequence[Place]) -> Ints:
+    """Find the word that each token of a longer text belongs to.
+
+    Args:
+        offsets: (tokens, 2), characters of the longer text that a token covers.
+        grid: the record's words.
+        places: where its fields stand; a field may stand there more than once, or not at all.
+
+    Returns:
+        (tokens,), index on the flat word axis; -1 = outside the fields. A token that covers several words belongs to
+        the first of them.
+    """
+    first = dict(zip(grid.words, np.cumsum([0, *grid.sizes]).tolist(), strict=False))
+    result = np.full(len(offsets), -1, dtype=np.int64)
+    for place in places:
+        here = np.flatnonzero((offsets[:, 1] > place.start) & (offsets[:, 0] < place.start + place.length))
+        moved = offsets[here] - (place.start - place.skipped)
+        found = words_of_tokens(moved, np.zeros(len(here), dtype=np.int64), (grid.words[place.field],))
+        known = here[found >= 0]
+        free = result[known] < 0
+        result[known[free]] = first[place.field] + found[found >= 0][free]
     return result
 
 

@@ -49,7 +49,8 @@ def occlusion(
         for row, masks in zip(tokens, windows, strict=True)
         for given in (*apply(operator, row, np.zeros((1, len(row.grid)), dtype=np.bool_)), *apply(operator, row, masks))
     ]
-    logits = model.logits(inputs, progress)
+    of = [row for row, masks in zip(tokens, windows, strict=True) for _ in range(len(masks) + 1)]
+    logits = model.logits(inputs, progress, of)
     starts = np.cumsum([0, *(len(masks) + 1 for masks in windows)])
     whole = logits[starts[:-1]]
     weights = target.resolve(torch.from_numpy(whole), np.arange(len(tokens))).numpy()

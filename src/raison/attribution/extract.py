@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
-from raison.attribution.attention import attention, attention_rollout
+from raison.attribution.attention import attention, attention_rollout, value_weighted_attention
 from raison.attribution.erasure import default_operator, occlusion
 from raison.attribution.gradients import Scored, gradient, input_x_gradient, integrated_gradients
 from raison.attribution.random import random
@@ -26,6 +27,7 @@ METHODS: dict[str, Callable[..., Scored]] = {
     "random": random,
     "attention": attention,
     "attention_rollout": attention_rollout,
+    "value_weighted_attention": value_weighted_attention,
     "gradient": gradient,
     "input_x_gradient": input_x_gradient,
     "integrated_gradients": integrated_gradients,
@@ -112,7 +114,7 @@ def _score(
     tokens = model.encode(records)
     wanted = parse_target(target, model, records)
     values, weights, notes = METHODS[name](model, tokens, wanted, progress=progress, **arguments)
-    common = _convention(name, target, arguments)
+    common = _convention(name, model, target, arguments)
     names = name_targets(weights, model.labels)
     for row, found, label, note in zip(tokens, values, names, notes, strict=True):
         scores = found if label is not None else np.full_like(found, np.nan)  # a contrast of a label with itself
@@ -120,12 +122,12 @@ def _score(
         yield WordScores(row.grid.record_id, name, label, per_field, {**common, **note})
 
 
-def _convention(name: str, target: str, arguments: dict[str, Any]) -> dict[str, Any]:
+def _convention(name: str, model: Scorer, target: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """Say what the numbers mean: what peers differ in."""
     defaults = {
         key: parameter.default
         for key, parameter in inspect.signature(METHODS[name]).parameters.items()
-        if key in ("reduction", "steps", "baseline", "window", "seed", "tolerance")
+        if key in ("reduction", "steps", "baseline", "window", "seed", "tolerance", "layers", "heads")
     }
     said = {**defaults, **{key: value for key, value in arguments.items() if key != "operator"}}
     if said.get("steps") != "auto":
@@ -133,7 +135,7 @@ def _convention(name: str, target: str, arguments: dict[str, Any]) -> dict[str, 
     if "operator" in arguments:
         said.update(arguments["operator"].convention)
     signed = name in ("input_x_gradient", "integrated_gradients", "occlusion")
-    score = "logit" if name not in ("random", "attention", "attention_rollout") else "none"
+    score = "none" if name == "random" or "attention" in name else model.scored
     return {"score": score, "target": target, "signed": signed, "special_tokens": "left out", **said}
 
 
@@ -194,8 +196,10 @@ def extract_to_file(
 
 
 def fingerprint(model: Scorer) -> str:
-    """Give a short hash of a model: its configuration and a sample of every weight."""
+    """Give a short hash of a model: its configuration, what it is asked, and a sample of every weight."""
     digest = hashlib.sha256(model.model.config.to_json_string(use_diff=True).encode())
+    if model.convention:
+        digest.update(msgspec.json.encode(model.convention, order="sorted"))
     for name, tensor in model.model.state_dict().items():
         flat = tensor.detach().reshape(-1)
         sample = flat[:: max(1, flat.numel() // 1024)].float().cpu().numpy()

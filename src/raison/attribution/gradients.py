@@ -22,7 +22,7 @@ from raison.words import Floats, Tokens, pool
 Scored = tuple[list[Floats], NDArray[np.float32], list[dict[str, Any]]]  # words' scores, targets' weights, notes
 STEPS = 50
 ADAPTIVE = (15, 30, 50, 120, 300)  # steps tried one after the other with `steps="auto"`
-BASELINES = ("zero", "pad", "mask")
+BASELINES = ("zero", "pad", "mask", "unknown", "eos")
 
 
 def gradient(
@@ -40,7 +40,8 @@ def gradient(
         progress: title of the progress bar.
 
     Returns:
-        Scores (words,) of each record, weights of the logits explained (records, labels), and no notes.
+        Scores (words,) of each record, weights of the logits explained (records, labels), and notes with the share of
+        the scores' magnitude that lies `outside` the words.
     """
     return _one_pass(model, tokens, target, lambda _, grads: grads.norm(dim=-1), reduction, progress)
 
@@ -64,7 +65,7 @@ def _one_pass(  # noqa: PLR0917
     progress: str | None,
 ) -> Scored:
     weights = np.zeros((len(tokens), len(model.labels)), dtype=np.float32)
-    scores: list[Floats] = [np.empty(0, dtype=np.float32)] * len(tokens)
+    found: list[NDArray[Any]] = [np.empty(0)] * len(tokens)
 
     def step(indices: Indices) -> tuple[NDArray[Any], NDArray[Any]]:
         batch = model.batch([tokens[i] for i in indices])
@@ -76,8 +77,26 @@ def _one_pass(  # noqa: PLR0917
         for indices, (values, chosen) in run([len(row.ids) for row in tokens], step, model.max_tokens, progress):
             weights[indices] = chosen
             for index, row in zip(indices.tolist(), values, strict=True):
-                scores[index] = pool(row[: len(tokens[index].ids)], tokens[index], reduction)
-    return scores, weights, [{} for _ in tokens]
+                found[index] = row[: len(tokens[index].ids)]
+    return scored_words(tokens, found, weights, reduction)
+
+
+def scored_words(
+    tokens: Sequence[Tokens], found: Sequence[NDArray[Any]], weights: NDArray[np.float32], reduction: str
+) -> Scored:
+    """Pool scores of tokens (tokens,) to words, and note which share of their magnitude lies outside the words.
+
+    What lies outside is special tokens, a prompt's template and its label words.
+    """
+    scores = [pool(row, record, reduction) for row, record in zip(found, tokens, strict=True)]
+    notes = [{"outside": outside_share(row, record)} for row, record in zip(found, tokens, strict=True)]
+    return scores, weights, notes
+
+
+def outside_share(token_scores: NDArray[Any], tokens: Tokens) -> float:
+    """Give the share of the scores' magnitude that lies on tokens of no word; 0 where all scores are 0."""
+    size = np.abs(token_scores.astype(np.float64))
+    return round(float(size[tokens.word < 0].sum() / max(size.sum(), 1e-300)), 6)
 
 
 def embedding_gradients(
@@ -130,7 +149,7 @@ def integrated_gradients(
     target: Target,
     *,
     steps: int | str = STEPS,
-    baseline: str = "zero",
+    baseline: str | None = None,
     tolerance: float = 3e-4,
     reduction: str = "sum",
     progress: str | None = None,
@@ -146,8 +165,10 @@ def integrated_gradients(
         tokens: the encoded records.
         target: the logits explained.
         steps: points on the path; "auto" takes 15, and for records whose gap is above `tolerance` 30, 50, 120 and 300.
-        baseline: `zero` (the zero embedding at every position, as Captum's default), or the embedding of the `pad` or
-            `mask` token at every position but those of special tokens, which keep their own.
+        baseline: `zero` (the zero embedding at every position, as Captum's default), or the embedding of the `pad`,
+            `mask`, `unknown` or `eos` token in the place of every token of a word; all others keep their own. Default:
+            `zero`, but on models with RMSNorm, which undoes the scaling of embeddings so that no number of steps closes
+            the gap from zero, the first of `unknown`, `pad` and `eos` that the tokenizer has.
         tolerance: of the gap, with `steps="auto"`.
         reduction: from tokens to words, see `raison.words.pool`.
         progress: title of the progress bar.
@@ -160,6 +181,7 @@ def integrated_gradients(
         InputError: steps or baseline is unknown, or the tokenizer lacks the baseline's token.
     """
     plan = _plan(steps)
+    baseline = baseline or default_baseline(model)
     path = Path(model, baseline)
     ends = path.logits(tokens)
     weights = target.resolve(torch.from_numpy(ends[1]), np.arange(len(tokens))).numpy()
@@ -172,7 +194,12 @@ def integrated_gradients(
         for index, row in zip(waiting.tolist(), found, strict=True):
             gap = abs(float(row.sum()) - float(change[index])) / max(float(np.abs(row).sum()), 1e-12)
             scores[index] = pool(row, tokens[index], reduction)
-            notes[index] = {"completeness_gap": round(gap, 8), "steps": count}
+            notes[index] = {
+                "baseline": baseline,
+                "outside": outside_share(row, tokens[index]),
+                "completeness_gap": round(gap, 8),
+                "steps": count,
+            }
         waiting = np.array([i for i in waiting.tolist() if notes[i]["completeness_gap"] > tolerance], dtype=np.int64)
         if not len(waiting):
             break
@@ -188,6 +215,19 @@ def _plan(steps: int | str) -> tuple[int, ...]:
     raise InputError(f"steps {steps!r}: expected a whole number of at least 1, or auto")
 
 
+def default_baseline(model: Scorer) -> str:
+    """Give `zero`, or a token's embedding on models with RMSNorm."""
+    if not any("RMSNorm" in type(module).__name__ for module in model.model.modules()):
+        return "zero"
+    found = (name for name in ("unknown", "pad", "eos") if _baseline_token(model, name) is not None)
+    return next(found, "zero")
+
+
+def _baseline_token(model: Scorer, baseline: str) -> int | None:
+    name = "unk" if baseline == "unknown" else baseline
+    return getattr(model.tokenizer, f"{name}_token_id")
+
+
 class Path:
     """The straight path from a baseline to the input, in the space of word embeddings."""
 
@@ -195,7 +235,7 @@ class Path:
         if baseline not in BASELINES:
             raise InputError(f"unknown baseline {baseline!r}; expected one of {', '.join(BASELINES)}")
         self.model = model
-        self.token = None if baseline == "zero" else getattr(model.tokenizer, f"{baseline}_token_id")
+        self.token = None if baseline == "zero" else _baseline_token(model, baseline)
         if baseline != "zero" and self.token is None:
             raise InputError(f"the tokenizer has no {baseline} token for the baseline")
 
@@ -216,16 +256,27 @@ class Path:
     def logits(self, tokens: Sequence[Tokens]) -> NDArray[np.float32]:
         """Score the two ends of the path: (2, records, labels)."""
         result = np.zeros((2, len(tokens), len(self.model.labels)), dtype=np.float32)
+        first = self._alike(tokens)
+        wanted = np.array([2 * i + end for i in range(len(tokens)) for end in (0, 1) if end or first[i] == i])
 
-        def step(items: Indices) -> NDArray[np.float32]:
+        def step(chosen: Indices) -> NDArray[np.float32]:
+            items = wanted[chosen]
             with torch.inference_mode():
                 batch, points, _ = self._points([tokens[i // 2] for i in items], (items % 2).astype(np.float64))
                 return self.model.forward(batch, points).logits.float().numpy(force=True)
 
-        lengths = np.repeat([len(row.ids) for row in tokens], 2)
-        for items, values in run(lengths, step, self.model.max_tokens):
+        for chosen, values in run([len(tokens[i // 2].ids) for i in wanted], step, self.model.max_tokens):
+            items = wanted[chosen]
             result[items % 2, items // 2] = values
+        result[0] = result[0, first]
         return result
+
+    def _alike(self, tokens: Sequence[Tokens]) -> list[int]:
+        """Give for each record the first one with the same baseline: zero embeddings differ in their number alone."""
+        if self.token is not None:
+            return list(range(len(tokens)))
+        seen: dict[bytes, int] = {}
+        return [seen.setdefault(row.types.tobytes(), index) for index, row in enumerate(tokens)]
 
     def integrate(
         self, tokens: Sequence[Tokens], weights: NDArray[np.float32], count: int, progress: str | None = None

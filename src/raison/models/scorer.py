@@ -41,8 +41,14 @@ class Scorer:
     device: torch.device
     max_tokens: int  # padded tokens of one batch
     max_length: int  # longest input in tokens
+    scored: str = "logit"  # what the scores of labels are
     reads_last: bool  # whether labels are scored at the last token (causal models) or at the first
     _padding: int
+
+    @property
+    def convention(self) -> dict[str, Any]:
+        """What a result says about how labels are asked for; nothing where a model has a head for them."""
+        return {}
 
     def encode(self, records: Sequence[Record]) -> list[Tokens]:
         """Tokenize records as the model reads them, and align the tokens with the words."""
@@ -76,8 +82,19 @@ class Scorer:
         with torch.no_grad():
             return self.model.get_input_embeddings()(batch.ids)
 
-    def logits(self, inputs: Sequence[ModelInput | Tokens], progress: str | None = None) -> NDArray[np.float32]:
-        """Score inputs: (inputs, labels) float32. The order and size of batches make no difference."""
+    def logits(
+        self,
+        inputs: Sequence[ModelInput | Tokens],
+        progress: str | None = None,
+        of: Sequence[Tokens] | None = None,
+    ) -> NDArray[np.float32]:
+        """Score inputs: (inputs, labels) float32. The order and size of batches make no difference.
+
+        Args:
+            inputs: encoded records, or versions of them in which words are masked.
+            progress: title of the progress bar.
+            of: the encoded record that each input is a version of, for models that can make use of it.
+        """
         result = np.zeros((len(inputs), len(self.labels)), dtype=np.float32)
 
         def step(indices: batching.Indices) -> NDArray[np.float32]:
@@ -122,12 +139,13 @@ class Scorer:
         """
         known = {} if known is None else known
         keys: list[list[bytes]] = []
-        new: dict[bytes, ModelInput] = {}
+        new: dict[bytes, tuple[ModelInput, Tokens]] = {}
         for record, wanted in zip(tokens, masks, strict=True):
             rows = apply(operator, record, wanted)
             keys.append([_key(row) for row in rows])
-            new.update((key, row) for key, row in zip(keys[-1], rows, strict=True) if key not in known)
-        known.update(zip(new, softmax(self.logits(list(new.values()))), strict=True))
+            new.update((key, (row, record)) for key, row in zip(keys[-1], rows, strict=True) if key not in known)
+        inputs, of = [row for row, _ in new.values()], [record for _, record in new.values()]
+        known.update(zip(new, softmax(self.logits(inputs, of=of)), strict=True))
         return [np.array([known[key] for key in row]).reshape(len(row), len(self.labels)) for row in keys]
 
     def label_index(self, label: str) -> int:
@@ -168,6 +186,21 @@ def embeddings_are(model: Any, embeddings: Tensor | None) -> Generator[None]:
         yield
         return
     hook = model.get_input_embeddings().register_forward_hook(lambda *_: embeddings)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+@contextmanager
+def projected(model: Any, places: Tensor) -> Generator[None]:
+    """Let only some places of each row meet the vocabulary: (rows, places) columns of the hidden states."""
+    rows = torch.arange(len(places), device=places.device)[:, None]
+
+    def pick(_module: Any, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (given[0][rows.to(given[0].device), places.to(given[0].device)], *given[1:])
+
+    hook = model.get_output_embeddings().register_forward_pre_hook(pick)
     try:
         yield
     finally:

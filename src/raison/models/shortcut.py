@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from raison.models.watch import unobserved
+
 
 class Shortcut:
     """Lets a model's last layer go on with the first token alone, where that changes nothing.
@@ -30,7 +32,7 @@ class Shortcut:
         """Whether the model answers the same with the shortcut; tried once."""
         if self._place is None:
             return False
-        with torch.inference_mode():
+        with torch.inference_mode(), unobserved():
             try:
                 whole = self._probe().float()
                 with _first_token_alone(self._place):

@@ -1,0 +1,81 @@
+"""The prompt that a causal language model reads of a record, and where the words of the record stand in it."""
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raison.models.chat import Message, render
+from raison.models.tasks import Task
+from raison.records import InputError, Record
+from raison.words import Place
+
+
+class Prompt(NamedTuple):
+    """A text as the model reads it, and where the record's fields stand in it."""
+
+    text: str
+    add_special: bool  # whether the tokenizer adds its special tokens (a chat template writes its own)
+    places: tuple[Place, ...]
+
+
+_MARK = re.compile("\ue000(\\d+)\ue001")
+
+
+def lay_out(tokenizer: Any, task: Task, record: Record, labels: Sequence[str]) -> Prompt:
+    """Write the task's prompt for a record through the tokenizer's chat template, if it has one.
+
+    The template is filled twice: with the record's texts, which is what the model reads, and with a mark in the place
+    of each field, which tells where they stand.
+
+    Args:
+        tokenizer: any Hugging Face tokenizer; left as it is.
+        task: what is asked.
+        record: with the fields that the task shows.
+        labels: in the order in which the prompt names them.
+
+    Raises:
+        InputError: the record lacks a field, or the chat template changes a text in its midst.
+    """
+    texts, chat = task.texts(record), bool(tokenizer.chat_template)
+    text, add_special = render(tokenizer, task.messages(texts, labels, chat))
+    marks = {name: f"\ue000{index}\ue001" for index, name in enumerate(task.fields)}
+    marked, _ = render(tokenizer, task.messages(marks, labels, chat))
+    pieces = _MARK.split(marked)  # literal, field, literal, field, ..., literal
+    for strip in (False, True):
+        shown = {name: given.strip() if strip else given for name, given in texts.items()}
+        built, places = "", list[Place]()
+        for index, piece in enumerate(pieces):
+            if index % 2 == 0:
+                built += piece
+                continue
+            name = task.fields[int(piece)]
+            lead = len(texts[name]) - len(texts[name].lstrip()) if strip else 0
+            places.append(Place(name, len(built), lead, len(shown[name])))
+            built += shown[name]
+        if built == text:
+            return Prompt(text, add_special, tuple(places))
+    raise InputError(f"record {record.id!r}: the model's chat template changes its text, so words can't be traced")
+
+
+def with_reply(messages: Sequence[Message], reply: str) -> list[Message]:
+    """Give a conversation in which the model has answered."""
+    return [*messages, {"role": "assistant", "content": reply}]
+
+
+def shortened(word: NDArray[np.int64], sizes: Sequence[int], limit: int) -> NDArray[np.int64] | None:
+    """Give the tokens that stay when the longest field loses its last words; None where no word would be left."""
+    field = np.repeat(np.arange(len(sizes)), sizes)
+    kept = np.ones(len(word), dtype=np.bool_)
+    while kept.sum() > limit:
+        inside = kept & (word >= 0)
+        if not inside.any():
+            return None
+        counts = np.bincount(field[word[inside]], minlength=len(sizes))
+        mine = inside.copy()
+        mine[inside] = field[word[inside]] == counts.argmax()
+        last = word[mine].max()
+        kept &= word != last
+    return np.flatnonzero(kept)

@@ -1,0 +1,173 @@
+"""Classification by a prompt: what a causal language model is asked, and the words that stand for its labels.
+
+A task is data: a TOML file with the fields of a record that it shows, the prompt, and optionally the label words. Those
+that come with raison lie in `prompts/`; a user gives the path of their own.
+
+    fields = ["premise", "hypothesis"]      # fields of a record; the prompt shows each of them as {name}
+    prompt = "Premise: {premise} ... Answer with one of: {labels}."
+    system = "You are a careful reader."    # optional
+    answer = "Answer:"                      # optional: ends the prompt of a model without a chat template
+    for = ["nli"]                           # optional: the records' `task` that it is taken for by itself
+    [labels]                                # optional: label -> its word in the prompt and in the answer
+    entailment = "yes"
+"""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from raison.models.chat import Message
+from raison.records import InputError, Record
+
+
+class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"serves": "for"}):
+    """What a model is asked so that it gives one of some labels."""
+
+    fields: tuple[str, ...]
+    prompt: str
+    labels: dict[str, str] = {}  # label -> its word; none = the labels of the records, each its own word
+    system: str = ""
+    answer: str = "Answer:"
+    serves: tuple[str, ...] = ()
+    name: str = ""
+
+    def word(self, label: str) -> str:
+        """Give the word that stands for a label."""
+        return self.labels.get(label, label)
+
+    def texts(self, record: Record) -> dict[str, str]:
+        """Give the record's texts that the prompt shows.
+
+        Raises:
+            InputError: the record lacks a field.
+        """
+        for name in self.fields:
+            if name not in record.fields:
+                raise InputError(
+                    f"record {record.id!r} has no field {name!r}, which the task {self.name} shows; "
+                    f"it has {', '.join(record.fields)}"
+                )
+        return {name: record.fields[name] for name in self.fields}
+
+    def messages(self, texts: Mapping[str, str], labels: Sequence[str], chat: bool = True) -> list[Message]:
+        """Give the conversation that asks for the label.
+
+        Args:
+            texts: field -> text.
+            labels: in the order in which the prompt names them.
+            chat: whether the model has a chat template; without one the prompt ends with `answer`.
+        """
+        known = {**texts, "labels": _listed([self.word(label) for label in labels])}
+        content = _SLOT.sub(lambda found: known[found[1]], self.prompt).strip()
+        if not chat and self.answer:
+            content += f"\n{self.answer}"
+        system: list[Message] = [{"role": "system", "content": self.system}] if self.system else []
+        return [*system, {"role": "user", "content": content}]
+
+
+_SLOT = re.compile(r"\{(\w+)\}")
+
+
+def _listed(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
+
+
+def shuffled(labels: Sequence[str], seed: int | None, record_id: str) -> list[str]:
+    """Give the order in which a record's prompt names the labels; it depends on seed and record alone.
+
+    Args:
+        labels: in their own order, which stands where `seed` is None.
+        seed: of the draw.
+        record_id: whose prompt it is.
+    """
+    if seed is None:
+        return list(labels)
+    order: list[int] = np.random.default_rng([seed, *record_id.encode()]).permutation(len(labels)).tolist()
+    return [labels[index] for index in order]
+
+
+@cache
+def _shipped() -> dict[str, Task]:
+    folder = resources.files("raison.models") / "prompts"
+    files = sorted((file for file in folder.iterdir() if file.name.endswith(".toml")), key=lambda file: file.name)
+    return {file.name[:-5]: _read(file.read_bytes(), file.name) for file in files}
+
+
+def load_task(name: str) -> Task:
+    """Give a task by its name, by the `task` of records that it is for, or from a TOML file.
+
+    Raises:
+        InputError: there is no such task or file, or the file has a fault; one line that names it.
+    """
+    for known, task in _shipped().items():
+        if name in (known, *task.serves):
+            return task
+    path = Path(name)
+    if path.suffix == ".toml":
+        try:
+            return _read(path.read_bytes(), name)
+        except OSError as error:
+            raise InputError(f"{name}: can't be read ({error.strerror})") from None
+    nearest = difflib.get_close_matches(name, _shipped(), n=1)
+    hint = f"did you mean {nearest[0]}?" if nearest else f"expected one of {', '.join(_shipped())}, or a .toml file"
+    raise InputError(f"unknown task {name!r}; {hint}")
+
+
+def task_of(records: Sequence[Record], name: str | None = None) -> Task:
+    """Give the named task, or else the one that the records say they are for.
+
+    Raises:
+        InputError: as `load_task`; or no name is given and the records have no task, or several.
+    """
+    if name is not None:
+        return load_task(name)
+    found = sorted({record.task for record in records})
+    if len(found) != 1 or not found[0]:
+        said = f"the records are for several tasks ({', '.join(found)})" if len(found) > 1 else "the records name none"
+        raise InputError(f"a task is needed, since {said}: one of {', '.join(_shipped())}, or a .toml file")
+    return load_task(found[0])
+
+
+def labels_of(task: Task, records: Sequence[Record]) -> tuple[str, ...]:
+    """Give the labels to choose from: the task's own where they hold those of the records, else the records'.
+
+    Raises:
+        InputError: neither the task nor the records name two labels.
+    """
+    seen = dict.fromkeys(label for record in records for label in (*record.label_set, *_own(record)))
+    if task.labels and all(label in task.labels for label in seen):
+        return tuple(task.labels)
+    if len(seen) < 2:
+        raise InputError(f"task {task.name}: neither it nor the records name two labels to choose from")
+    return tuple(seen)
+
+
+def _own(record: Record) -> tuple[str, ...]:
+    return (record.label,) if record.label is not None else ()
+
+
+def _read(content: bytes, name: str) -> Task:
+    """Read a task from TOML."""
+    try:
+        task = msgspec.toml.decode(content, type=Task)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:  # a ValidationError is a DecodeError
+        raise InputError(f"{name}: {' '.join(str(error).split())}") from None
+    slots = set[Any](_SLOT.findall(task.prompt))
+    if not task.fields:
+        raise InputError(f"{name}: `fields`: expected at least one field of the records")
+    for slot in (*task.fields, "labels"):
+        if slot not in slots:
+            raise InputError(f"{name}: `prompt`: expected {{{slot}}} in it")
+    strange = sorted(slots - {*task.fields, "labels"})
+    if strange:
+        raise InputError(f"{name}: `prompt`: {{{strange[0]}}} is none of the fields {', '.join(task.fields)}")
+    if len(set(task.labels.values())) < len(task.labels):
+        raise InputError(f"{name}: `labels`: two labels have the same word")
+    return msgspec.structs.replace(task, name=Path(name).stem)
