@@ -43,7 +43,8 @@ def tokenizer(kind="byte", chat=True, corpus=CORPUS, size=330):
     elif kind == "sentencepiece":
         special += [f"<0x{byte:02X}>" for byte in range(256)]
         backend = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
-        backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+        lines = pre_tokenizers.Split("\n", "isolated")  # a line break is a piece of its own, as SentencePiece has it
+        backend.pre_tokenizer = pre_tokenizers.Sequence([lines, pre_tokenizers.Metaspace(prepend_scheme="first")])
         backend.decoder = decoders.Metaspace()
         trainer = trainers.BpeTrainer(
             vocab_size=size + 300,
