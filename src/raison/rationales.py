@@ -35,6 +35,7 @@ class Rationale(msgspec.Struct, frozen=True, eq=False):
     failure: str | None = (
         None  # why there is no rationale (a reply that could not be parsed, a refusal); its words are none
     )
+    notes: dict[str, Any] = {}  # how it came about, such as the reply it was read from and what was counted in it
 
 
 def save_scores(path: str | Path, items: Iterable[WordScores | Rationale]) -> int:
@@ -77,6 +78,7 @@ class _RationaleRow(msgspec.Struct, forbid_unknown_fields=True):
     words: dict[str, list[Literal[0, 1] | bool]]
     budget: str | None = None
     failure: str | None = None
+    notes: dict[str, Any] = {}
 
 
 def from_row(row: Any) -> WordScores | Rationale:
@@ -94,7 +96,7 @@ def from_row(row: Any) -> WordScores | Rationale:
             return WordScores(scores.record_id, scores.method, scores.target, arrays, scores.convention)
         marked = msgspec.convert(row, _RationaleRow)
         masks = {name: np.array(values, dtype=np.bool_) for name, values in marked.words.items()}
-        return Rationale(marked.record_id, marked.source, masks, marked.budget, marked.failure)
+        return Rationale(marked.record_id, marked.source, masks, marked.budget, marked.failure, marked.notes)
     except msgspec.ValidationError as error:
         message, _, place = str(error).partition(" - at ")
         raise InputError(f"{message[0].lower()}{message[1:]}{' at ' + place if place else ''}") from None
