@@ -15,6 +15,7 @@ from raison.sources.esnli import read_esnli
 from raison.sources.guess import guess
 from raison.sources.hatexplain import read_hatexplain
 from raison.sources.hub import read_hub
+from raison.sources.medical_bios import read_medical_bios
 from raison.sources.options import OptionsLike, read_options
 from raison.sources.ours import read_ours
 from raison.sources.snips import read_snips
@@ -30,6 +31,7 @@ SOURCES: dict[str, Reader] = {
     "esnli": read_esnli,
     "eraser": read_eraser,
     "hatexplain": read_hatexplain,
+    "medical-bios": read_medical_bios,
     "snips": read_snips,
     "hub": read_hub,
 }

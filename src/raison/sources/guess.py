@@ -12,6 +12,7 @@ from raison.sources.snips import FILES
 
 _OURS = {"fields", "annotations", "label_set"}
 _ERASER = {"annotation_id", "evidences"}
+_BIOS = {"words", "foil", "annotations"}
 _HINT = "give a `--format`, or say which column is what: `--map text=COLUMN --map label=COLUMN`"
 
 
@@ -59,6 +60,8 @@ def _guess_json(path: Path, mapped: bool) -> str:
         return "records"
     if keys is not None and keys >= _ERASER:
         return "eraser"
+    if keys is not None and keys >= _BIOS:
+        return "medical-bios"
     if _mentions(path, b'"post_tokens"'):
         return "hatexplain"
     if mapped:

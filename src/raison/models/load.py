@@ -1,0 +1,71 @@
+"""Load whatever scores labels: a sequence classifier, or a causal language model that is asked by a prompt."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from raison.models.answerer import Answerer
+from raison.models.classifier import LOADING_ERRORS, Classifier, expect_folder, first_line
+from raison.models.scorer import Scorer
+from raison.models.tasks import labels_of, task_of
+from raison.records import InputError, Record
+
+ADAPTER = "adapter_config.json"
+
+
+def load_scorer(
+    path: str | Path,
+    records: Sequence[Record],
+    *,
+    task: str | None = None,
+    trust_remote_code: bool = False,
+    **options: Any,
+) -> Scorer:
+    """Load a model by what it is: a causal language model becomes an `Answerer`, any other a `Classifier`.
+
+    Args:
+        path: a folder or hub id.
+        records: what it is to label; they tell the task and the labels where these are not given.
+        task: see `Answerer`; it makes an `Answerer` of whatever can be one.
+        trust_remote_code: run code that comes with the model. Off unless asked for.
+        options: of `Answerer.load` or `Classifier.load`.
+
+    Raises:
+        InputError: there is no such model, or an option that its kind does not take; the task or labels are not known.
+    """
+    if task is None and not is_causal(str(path), trust_remote_code):
+        return Classifier.load(path, trust_remote_code=trust_remote_code, **_for_classifier(str(path), options))
+    asked = task_of(records, task)
+    labels = labels_of(asked, records)
+    return Answerer.load(path, asked, labels=labels, trust_remote_code=trust_remote_code, **options)
+
+
+def is_causal(name: str, trust_remote_code: bool = False) -> bool:
+    """Whether a folder or hub id holds a causal language model, or an adapter of one.
+
+    Raises:
+        InputError: it can't be read.
+    """
+    from transformers import AutoConfig
+
+    expect_folder(name)
+    try:
+        adapter = Path(name) / ADAPTER
+        if adapter.is_file():
+            return msgspec.json.decode(adapter.read_bytes()).get("task_type") == "CAUSAL_LM"
+        config: Any = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
+    except (*LOADING_ERRORS, msgspec.DecodeError) as error:
+        raise InputError(f"{name}: can't be loaded ({first_line(error)})") from None
+    heads: list[str] = config.architectures or []
+    return any(head.endswith(("ForCausalLM", "LMHeadModel")) for head in heads)
+
+
+def _for_classifier(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Refuse options of an `Answerer` that say something."""
+    plain = {"calibrate": "none", "normalise": "none", "shuffle": None, "four_bit": False}
+    for key, default in plain.items():
+        if options.get(key, default) != default:
+            raise InputError(f"{name} is a sequence classifier, which takes no option {key}")
+    return {key: value for key, value in options.items() if key not in plain}
