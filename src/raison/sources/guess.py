@@ -56,12 +56,12 @@ def _guess_folder(folder: Path, mapped: bool) -> str:
 
 def _guess_json(path: Path, mapped: bool) -> str:
     keys = _keys(path)
+    if keys is not None and keys >= _BIOS:
+        return "medical-bios"
     if keys is not None and keys & _OURS:
         return "records"
     if keys is not None and keys >= _ERASER:
         return "eraser"
-    if keys is not None and keys >= _BIOS:
-        return "medical-bios"
     if _mentions(path, b'"post_tokens"'):
         return "hatexplain"
     if mapped:
