@@ -153,5 +153,5 @@ def _universe(choices: Mapping[str, str], verdict: Verdict, metric: str) -> Univ
         raise InputError(
             f"metric {metric!r} was not measured; there are {', '.join({c.metric for c in verdict.cells})}"
         )
-    values = {cell.source: cell.value for cell in cells}
+    values = {cell.source: None if cell.value is None else round(cell.value, 6) for cell in cells}
     return Universe(dict(choices), values, next((cell.verdict for cell in cells if cell.verdict), ""))
