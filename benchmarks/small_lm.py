@@ -3,9 +3,10 @@
     python benchmarks/small_lm.py --data esnli/dev.jsonl.gz --data fever/val.jsonl.gz --out runs/small-lm
 
 It learns to model the texts, and the form of a conversation: the question of the task, an answer, the request for the
-words behind it, a JSON list. The answers in these conversations are labels drawn AT RANDOM, so that the model learns
-how an answer looks and nothing of which is right; the lists are words that people marked. It stands for a model that
-can talk but was never tuned to the task. Its tokenizer is a byte-level BPE trained on the same texts.
+words behind it, a JSON list; and to repeat words. The answers in these conversations are labels drawn AT RANDOM, so
+that the model learns how an answer looks and nothing of which is right; the lists are words that people marked. It
+stands for a model that can talk but was never tuned to the task. Its tokenizer is a byte-level BPE trained on the same
+texts.
 
 Evaluate on other records than these.
 """
@@ -77,16 +78,23 @@ def conversation(record: Record, labels: tuple[str, ...], rng: np.random.Generat
     return [dict(turn) for turn in turns] + [{"role": "assistant", "content": json.dumps(words, ensure_ascii=False)}]
 
 
+def repetition(words: list[str], rng: np.random.Generator) -> list[dict[str, str]]:
+    """Make a conversation that repeats words drawn at random: what teaches a small model to copy at all."""
+    drawn = [str(word) for word in rng.choice(words, size=int(rng.integers(4, 13)))]
+    listed = json.dumps(drawn, ensure_ascii=False)
+    return [{"role": "user", "content": " ".join(drawn)}, {"role": "assistant", "content": listed}]
+
+
 def examples(records: list[Record], tokenizer: Any, longest: int, seed: int) -> list[list[int]]:
-    """Give token ids of a conversation for each record that fits."""
+    """Give token ids of a conversation for each record, where it fits, and of a repetition beside it."""
     rng, labels = np.random.default_rng(seed), labels_of(load_task(records[0].task), records)
+    words = sorted({word for record in records for text in record.fields.values() for word in text.split()})
     made: list[list[int]] = []
     for record in records:
-        turns = conversation(record, labels, rng)
-        text, _ = render(tokenizer, turns)
-        text = text.removesuffix("<|assistant|>\n")
-        ids = tokenizer(text, add_special_tokens=False).input_ids
-        made += [ids] if len(ids) <= longest else []
+        for turns in (conversation(record, labels, rng), repetition(words, rng)):
+            text = render(tokenizer, turns)[0].removesuffix("<|assistant|>\n")
+            ids = tokenizer(text, add_special_tokens=False).input_ids
+            made += [ids] if len(ids) <= longest else []
     return made
 
 

@@ -27,6 +27,7 @@ from unittest.mock import patch
 import pytest
 import typer
 
+import answerers
 import raison
 from raison.attribution import METHODS
 from raison.attribution.gradients import BASELINES
@@ -154,11 +155,14 @@ def run_console(block, place):
 
 
 def furnish(folder, classifier):
-    """Put into a folder what pages take for granted: records of the testbed in two files, and a classifier of them."""
+    """Put into a folder what pages take for granted: records of the testbed, a classifier of them, a causal model."""
     raison.write_records(folder / "train.jsonl", make_corpus("single", 240, seed=1))
     raison.write_records(folder / "test.jsonl", make_corpus("single", 100, seed=2))
     classifier.model.save_pretrained(folder / "runs/base")
     classifier.tokenizer.save_pretrained(folder / "runs/base")
+    words = answerers.tokenizer()
+    answerers.causal("llama", words).save_pretrained(folder / "runs/lm")
+    words.save_pretrained(folder / "runs/lm")
     return folder
 
 

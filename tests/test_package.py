@@ -21,7 +21,7 @@ MODULES = sorted(module.name for module in pkgutil.walk_packages(raison.__path__
 # From the ground floor up: a room imports only what stands before it. `demo` is a study that comes with the package.
 ROOMS = (
     "records", "runs", "words", "rationales", "masking", "sources", "testbed", "models", "attribution", "prompting",
-    "evaluation", "training", "annotators", "report", "studies", "demo", "cli",
+    "evaluation", "checks", "training", "annotators", "report", "studies", "demo", "cli",
 )  # fmt: skip
 # What a room must not know, although it stands above it.
 STRANGERS = {

@@ -119,6 +119,8 @@ def load_scores(path: str | Path) -> list[WordScores | Rationale]:
     return list(read_jsonl(path, from_row))
 
 
+REFUSED = "refusal"  # the failure of a reply that declines to answer; any other failure of a reply is in reading it
+
 # -------------------------------------------------------------------------------------------------- budgets
 
 Rank = Literal["value", "magnitude"]

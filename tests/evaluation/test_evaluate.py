@@ -145,9 +145,9 @@ def test_each_distinct_input_is_run_once(model, judged, monkeypatch):
     run = []
     real = model.logits
 
-    def counting(inputs, progress=None):
+    def counting(inputs, progress=None, of=None):
         run.extend(row.ids.tobytes() + row.types.tobytes() for row in inputs)
-        return real(inputs, progress)
+        return real(inputs, progress, of)
 
     monkeypatch.setattr(model, "logits", counting)
     evaluate(model, records, {**scores, "again": scores["occlusion"]}, resamples=50)

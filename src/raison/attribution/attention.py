@@ -208,7 +208,7 @@ def _attend(  # noqa: PLR0917
 
     def step(indices: Indices) -> tuple[NDArray[Any], NDArray[Any]]:
         batch, seen = model.batch([tokens[i] for i in indices]), make()
-        seen.place = batch.lengths - 1 if model.reads_last else torch.zeros_like(batch.lengths)
+        seen.place = model.read_from(batch)
         with torch.inference_mode():
             chosen = target.resolve(_watch(model, batch, seen), indices)
             scores = seen.scores()

@@ -13,13 +13,15 @@ import numpy as np
 
 from raison.evaluation import summarise
 from raison.evaluation.alignment import Rule, human_size
+from raison.evaluation.extras import EXTRAS, expect_known, expect_possible
 from raison.evaluation.faithfulness import ERASER_RATIOS, Subset, flip_rate, flips, subset_rows
-from raison.evaluation.measure import Agreement, Metrics, measure_behaviour
+from raison.evaluation.looks import Found, Look, Tuned
+from raison.evaluation.measure import Agreement, Metrics, measure_behaviour, measure_reply
 from raison.evaluation.observe import Chosen, Observation, Plan, Predictor, Probabilities, observe
 from raison.evaluation.results import Item, SourceItem, Verdict
 from raison.evaluation.summarise import Settings
 from raison.evaluation.validity import Validity, assess
-from raison.masking import Unit, corpus_of, default_name, make_operator
+from raison.masking import Operator, Unit, corpus_of, default_name, make_operator
 from raison.rationales import Budget, Rank, Rationale, WordScores, parse_budget, top_k
 from raison.records import InputError, Record
 from raison.runs import provenance
@@ -43,6 +45,8 @@ class Options(msgspec.Struct, frozen=True):
     draws: int = 20  # random rationales of the same size beside every rationale
     words: Literal["whitespace", "characters"] = "whitespace"  # what a word is, where no model says it
     one_out: bool = False  # also correlate scores with leaving each word out (a run of the model for each word)
+    also: tuple[str, ...] = ()  # further metrics, by their names in `raison.evaluation.extras.EXTRAS`
+    beam: int = 5  # of `naopc`: orders of words that its search keeps; more are slower, and nearer to the true bounds
     level: float = 0.95  # of intervals
     resamples: int = 10_000
     seed: int = 0
@@ -53,6 +57,7 @@ def evaluate(
     records: Sequence[Record],
     scores: Sequence[Judged] | Mapping[str, Sequence[Judged]],
     *,
+    tuned: Predictor | None = None,
     progress: Callable[[int], None] | None = None,
     **options: Any,
 ) -> Verdict:
@@ -63,6 +68,7 @@ def evaluate(
         records: the records, with people's rationales where there are any.
         scores: scores or rationales of one or several sources; as a list they are told apart by their `method` or
             `source`, as a mapping by its keys.
+        tuned: of `also` f-fidelity: the model, tuned further on records whose words were masked at random.
         progress: called with the number of records done since the last call.
         options: the fields of `Options`, by name: `budget`, `aggregate`, `mask`, `unit`, `subset`, ...
 
@@ -75,7 +81,7 @@ def evaluate(
     chosen = make_options(options)
     sources = by_source(scores)
     kept = having_scores(records, sources)
-    judge = Judge(model, kept, sources, chosen)
+    judge = Judge(model, kept, sources, chosen, tuned)
     items: list[Item] = []
     known: dict[bytes, Probabilities] = {}
     for start in range(0, len(kept), CHUNK):
@@ -107,6 +113,9 @@ def make_options(given: Mapping[str, Any]) -> Options:
     parse_budget(options.budget)
     if options.draws < 1:
         raise InputError(f"option draws: expected at least 1, got {options.draws}")
+    if options.beam < 1:
+        raise InputError(f"option beam: expected at least 1, got {options.beam}")
+    expect_known(options.also)
     if options.seed < 0:
         raise InputError(f"option seed: expected 0 or more, got {options.seed}")
     if not options.ratios or not all(0 < ratio <= 1 for ratio in options.ratios):
@@ -159,16 +168,24 @@ def having_scores(records: Sequence[Record], sources: Sources) -> list[Record]:
 class Judge:
     """Looks at records, chunk by chunk: what each source chose, how it agrees with people, what the model does."""
 
-    def __init__(self, model: Predictor | None, records: Sequence[Record], sources: Sources, options: Options) -> None:
+    def __init__(
+        self,
+        model: Predictor | None,
+        records: Sequence[Record],
+        sources: Sources,
+        options: Options,
+        tuned: Predictor | None = None,
+    ) -> None:
+        expect_possible(options.also, model, tuned)
         self.model, self.sources, self.options = model, sources, options
+        self.extras = [EXTRAS[name] for name in dict.fromkeys(options.also)]
         self.budget: Budget = parse_budget(options.budget)
         if self.budget.kind == "match" and self.budget.source not in sources:
             raise InputError(f"budget {options.budget}: no source is called {self.budget.source!r}")
         if model is not None:
-            name = options.mask or default_name(model.tokenizer)
-            corpus = corpus_of(records) if name == "unigram" else ()
-            operator = make_operator(name, model.tokenizer, options.unit, corpus, options.seed)
-            self.plan = Plan(operator, options.ratios, options.draws, options.one_out, options.seed)
+            operator = _operator(model, records, options)
+            self.plan = Plan(operator, options.ratios, options.draws, options.one_out, options.seed, options.beam)
+        self.tuned = Tuned(tuned, _operator(tuned, records, options)) if tuned is not None else None
 
     def __call__(self, records: Sequence[Record], known: dict[bytes, Probabilities] | None = None) -> list[Item]:
         """Look at some records.
@@ -183,9 +200,15 @@ class Judge:
         people = [human_masks(record, grid) for record, grid in zip(records, grids, strict=True)]
         chosen = [self._choose(grid, marked) for grid, marked in zip(grids, people, strict=True)]
         seen: Sequence[Observation | None] = [None] * len(records)
+        more: Sequence[Found] = []
         if self.model and tokens:
-            seen = observe(self.model, tokens, people, chosen, self.plan, known=known)
-        rows = zip(records, grids, tokens or [None] * len(records), people, chosen, seen, strict=True)
+            known = {} if known is None else known
+            asks = [extra.ask for extra in self.extras if extra.ask]
+            seen = observe(self.model, tokens, people, chosen, self.plan, known=known, further=asks)
+            look = Look(self.model, self.tuned, records, tokens, chosen, seen, self.plan, known)
+            more = [extra.function(look) for extra in self.extras]
+        further = [[found[index] for found in more] for index in range(len(records))]
+        rows = zip(records, grids, tokens or [None] * len(records), people, chosen, seen, further, strict=True)
         return [self._item(*row) for row in rows]
 
     def _choose(self, grid: WordGrid, people: Mask) -> dict[str, Chosen]:
@@ -195,6 +218,8 @@ class Judge:
         chosen: dict[str, Chosen] = {}
         for name, item in said.items():
             if isinstance(item, Rationale):
+                if "asked" in item.notes and "reply" not in item.notes and item.failure:
+                    continue  # nobody was asked, or nobody answered
                 chosen[name] = Chosen(grid.join(item.words, fill=False).astype(np.bool_), None)
                 continue
             scores = grid.join(item.scores, fill=np.nan).astype(np.float32)
@@ -232,6 +257,7 @@ class Judge:
         people: Mask,
         chosen: Mapping[str, Chosen],
         seen: Observation | None,
+        more: Sequence[Mapping[str, Metrics]],
     ) -> Item:
         visible = tokens.seen if tokens else np.ones(len(grid), dtype=np.bool_)
         predicted = self._label(record, seen, ("whole", ""))
@@ -246,6 +272,10 @@ class Judge:
             found = agreement.measure(chosen[name]) if people.any() else {}
             if seen is not None and looked_at:
                 found |= measure_behaviour(seen, name, chosen[name], self.options.ratios)
+                for further in more:
+                    found |= further.get(name, {})
+            said = self.sources[name][record.id]
+            found |= measure_reply(said) if isinstance(said, Rationale) else {}
             sources[name] = self._source_item(record, name, chosen[name], found, seen, failure)
         asked = [note for note in record.annotations if note.rationale is not None]
         return Item(
@@ -290,6 +320,13 @@ class Judge:
         answer = self.model.labels[int(seen[slot][0].argmax())]
         spellings = (*record.label_set, *([record.label] if record.label else []))
         return next((label for label in spellings if label.casefold() == answer.casefold()), answer)
+
+
+def _operator(model: Predictor, records: Sequence[Record], options: Options) -> Operator:
+    """Make the mask operator of the options for a model's tokenizer."""
+    name = options.mask or default_name(model.tokenizer)
+    corpus = corpus_of(records) if name == "unigram" else ()
+    return make_operator(name, model.tokenizer, options.unit, corpus, options.seed)
 
 
 def conclude(items: Sequence[Item], options: Options, *, model: Predictor | None, frame: dict[str, Any]) -> Verdict:

@@ -23,6 +23,7 @@ def evaluate_to_folder(  # noqa: PLR0917
     options: Options,
     models: Mapping[str, str],
     progress: Callable[[int], None] = lambda done: None,
+    tuned: Predictor | None = None,
 ) -> Verdict:
     """Do `evaluate` into a folder, and go on where an interrupted run stopped.
 
@@ -37,12 +38,13 @@ def evaluate_to_folder(  # noqa: PLR0917
         options: how to judge.
         models: name -> hash of the models that took part.
         progress: called with how many records are done.
+        tuned: see `evaluate`.
 
     Raises:
         InputError: as `evaluate`; or the folder holds the result of something else.
     """
     kept = having_scores(records, sources)
-    judge = Judge(model, kept, sources, options)
+    judge = Judge(model, kept, sources, options, tuned)
     said = [to_row(item) for items in sources.values() for item in items.values()]
     config = {"command": "evaluate", **as_config(options), "sources": {"names": list(sources), "sha256": digest(said)}}
     frame = provenance(config, kept, models)

@@ -29,6 +29,7 @@ from raison.evaluation.alignment import (
 )
 from raison.evaluation.faithfulness import aopc, comprehensiveness, flip_rate, flips
 from raison.evaluation.observe import Chosen, Observation
+from raison.rationales import REFUSED, Rationale
 from raison.words import Mask
 
 Metrics = dict[str, float]
@@ -86,6 +87,32 @@ class Agreement:
 
 def _each_span_counts(mask: Mask, people: Mask, sizes: Sequence[int]) -> NDArray[np.float64]:
     return np.array([span_counts(mask, row, sizes) for row in people]).reshape(-1, 3)
+
+
+def measure_reply(said: Rationale) -> Metrics:
+    """Give what became of a model's reply to the request for its words; nothing for a rationale without a reply.
+
+    `reply_unreadable`, `reply_refused` and `reply_cut` are 0 or 1. Of a reply that was read: the share of its items
+    that are not in the text (`reply_hallucinated`, undefined without items) and the share of words chosen
+    (`reply_share`); and where a number of words was asked for, 0 or 1 for too many (`reply_over`) and too few
+    (`reply_under`).
+    """
+    notes = said.notes
+    if "reply" not in notes:
+        return {}
+    refused = said.failure == REFUSED
+    found: Metrics = {
+        "reply_unreadable": float(said.failure is not None and not refused),
+        "reply_refused": float(refused),
+        "reply_cut": float(bool(notes.get("cut"))),
+    }
+    if said.failure is None:
+        items, words = notes.get("items", 0), sum(mask.size for mask in said.words.values())
+        found["reply_hallucinated"] = notes.get("hallucinated", 0) / items if items else np.nan
+        found["reply_share"] = sum(int(mask.sum()) for mask in said.words.values()) / words if words else np.nan
+        if notes.get("asked") is not None:
+            found |= {f"reply_{side}": float(notes.get(side, 0) > 0) for side in ("over", "under")}
+    return found
 
 
 def measure_behaviour(seen: Observation, source: str, choice: Chosen, ratios: Sequence[float]) -> Metrics:

@@ -1,6 +1,6 @@
 """What the model does when words are taken away: every masking that any metric needs, each distinct one run once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -50,7 +50,9 @@ class Chosen:
 #   removed, kept, least           the source's words are taken away; only they are kept; as many of its lowest go
 #   removed_steps, kept_steps      its highest words at each ratio
 #   random_removed, random_kept    random words, as many as the source chose: one masking for each draw
-Observation = dict[tuple[str, str], Probabilities]
+#   in_order, in_reverse           its 1, 2, ... highest (lowest) words; one_by_one: each word alone (see `looks`)
+Slot = tuple[str, str]
+Observation = dict[Slot, Probabilities]
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,10 @@ class Plan:
     draws: int  # random maskings of the same size, for each record and size
     one_out: bool  # also take away each word by itself
     seed: int
+    beam: int = 5  # orders of words that a search for the best one keeps in mind, see `naopc`
+
+
+Ask = Callable[[Tokens, Mapping[str, Chosen]], Mapping[Slot, Mask]]  # further maskings of one record
 
 
 class _Masks:
@@ -71,7 +77,7 @@ class _Masks:
         self.tokens = tokens
         self.rows: list[Mask] = []
         self.count = 0
-        self.slots: dict[tuple[str, str], slice] = {}
+        self.slots: dict[Slot, slice] = {}
         self.drawn: dict[int, tuple[slice, slice]] = {}  # size -> where its random maskings are
 
     def ask(self, kind: str, source: str, masks: Mask) -> None:
@@ -100,6 +106,7 @@ def observe(
     plan: Plan,
     *,
     known: dict[bytes, Probabilities] | None = None,
+    further: Sequence[Ask] = (),
 ) -> list[Observation]:
     """Run the model on every masking of every record that the metrics ask for.
 
@@ -110,8 +117,13 @@ def observe(
         chosen: of each record, what each source chose; a source that chose nothing for want of a rationale is absent.
         plan: operator, ratios, random draws.
         known: answers that earlier calls have given, see `Predictor.predict_masked`.
+        further: give more maskings of a record, by their slots; a slot that several give is asked once.
     """
     asked = [_ask(row, marked, sources, plan) for row, marked, sources in zip(tokens, people, chosen, strict=True)]
+    for masks, sources in zip(asked, chosen, strict=True):
+        more = {slot: rows for ask in further for slot, rows in ask(masks.tokens, sources).items()}
+        for slot, rows in more.items():
+            masks.ask(*slot, rows)
     answers = model.predict_masked(tokens, [np.concatenate(masks.rows) for masks in asked], plan.operator, known)
     return [
         {slot: answer[rows] for slot, rows in masks.slots.items()} for masks, answer in zip(asked, answers, strict=True)

@@ -31,7 +31,27 @@ ALIGNMENT = (*MEANS, "f1_micro", "f1_normalised", "span_iou_f1")
 RATES = ("flip_rate", "sufficiency_flip_rate")
 DROPS = ("comprehensiveness", "sufficiency", "aopc_comprehensiveness", "aopc_sufficiency", "tau_loo")
 ORDERED = ("aopc_comprehensiveness", "aopc_sufficiency", "tau_loo")  # of these random rationales say nothing
+# of `extras`, measured where they were asked for
+ALSO = (
+    "normalised_comprehensiveness", "normalised_sufficiency", "log_odds", "flip_fraction", "flip_top",
+    "naopc_comprehensiveness", "naopc_sufficiency", "soft_comprehensiveness", "soft_sufficiency", "f_fidelity_plus",
+    "f_fidelity_minus",
+)  # fmt: skip
+REPLIES = (
+    "reply_unreadable", "reply_refused", "reply_cut", "reply_hallucinated", "reply_over", "reply_under", "reply_share",
+)  # fmt: skip
+REPLY_RATES = tuple(name for name in REPLIES if name not in ("reply_hallucinated", "reply_share"))
+ALSO_RATES = ("flip_top",)
+ALSO_ORDERED = ("flip_fraction", *(name for name in ALSO if name.startswith(("naopc", "soft"))))
+# of models that write, see `outputs`
+OUTPUTS = (
+    "answer_flip_rate", "log_probability_drop", "log_probability_sufficiency", "aopc_log_probability_drop",
+    "aopc_log_probability_sufficiency",
+)  # fmt: skip
+OUTPUT_RATES = ("answer_flip_rate",)
+OUTPUT_ORDERED = tuple(name for name in OUTPUTS if name.startswith("aopc"))
 COMPARED = ("f1", "auprc", "flip_rate", "aopc_comprehensiveness", "aopc_sufficiency")
+READ = "no rationale missing"  # the slice of records in which every source has one
 CURVES = ("comprehensiveness", "sufficiency")
 
 
@@ -75,7 +95,9 @@ def columns_of(items: Sequence[Item]) -> dict[str, dict[str, Column]]:
 
 
 def cells(items: Sequence[Item], withheld: Mapping[str, str], settings: Settings) -> list[Cell]:
-    """Give every metric of every source, over all records and over those of each gold label.
+    """Give every metric of every source, over all records and over slices of them.
+
+    The slices are the records of each gold label, and, where a source has failed, those in which none did.
 
     Args:
         items: what happened to every record.
@@ -87,6 +109,9 @@ def cells(items: Sequence[Item], withheld: Mapping[str, str], settings: Settings
     slices = {"all": np.ones(len(items), dtype=np.bool_)}
     if len(set(labels)) > 1:
         slices |= {f"label={label}": labels == label for label in sorted(set(labels) - {""})}
+    failed = np.array([any(found.failure for found in item.sources.values()) for item in items])
+    if failed.any() and not failed.all():
+        slices[READ] = ~failed
     coarse = settings._replace(resamples=min(settings.resamples, 2_000))  # enough for slices, a fifth of the time
     found = [
         cell
@@ -106,7 +131,7 @@ def cells(items: Sequence[Item], withheld: Mapping[str, str], settings: Settings
 def _beside_random(cell: Cell, random: Mapping[tuple[str, str], float | None]) -> Cell:
     """Set a metric that needs a score for every word beside that of the source of random scores, if there is one."""
     place = (cell.metric, cell.slice)
-    if cell.metric not in ORDERED or place not in random:
+    if cell.metric not in (*ORDERED, *ALSO_ORDERED, *OUTPUT_ORDERED) or place not in random:
         return cell
     return msgspec.structs.replace(cell, frame={**cell.frame, "random": random[place]})
 
@@ -114,7 +139,7 @@ def _beside_random(cell: Cell, random: Mapping[tuple[str, str], float | None]) -
 def _cells_of(
     where: tuple[str, str], columns: Columns, settings: Settings, withheld: Mapping[str, str]
 ) -> Iterator[Cell]:
-    for metric in (*MEANS, *RATES, *DROPS, *RATIOS):
+    for metric in (*MEANS, *RATES, *DROPS, *ALSO, *RATIOS, *REPLIES, *OUTPUTS):
         estimate = _estimate(metric, columns, settings)
         if estimate is None:
             continue
@@ -137,7 +162,7 @@ def _estimate(metric: str, columns: Columns, settings: Settings) -> Estimate | N
     if metric not in columns:
         return None
     values = columns[metric]
-    if metric in RATES:
+    if metric in (*RATES, *ALSO_RATES, *REPLY_RATES, *OUTPUT_RATES):
         known = values[~np.isnan(values)]
         return wilson(int(known.sum()), len(known), level=level)
     return bootstrap_mean(values, level=level, resamples=resamples, seed=seed)
@@ -162,10 +187,12 @@ def _frame(metric: str, columns: Columns) -> dict[str, float | None]:
 
 
 def family_of(metric: str) -> str:
-    """Give the family whose ranking `Validity` may withhold: alignment, flips or probabilities."""
+    """Give the family whose ranking `Validity` may withhold: alignment, flips or probabilities; or replies."""
+    if metric in REPLIES:
+        return "replies"
     if metric in ALIGNMENT:
         return "alignment"
-    return "flips" if "flip" in metric else "probabilities"
+    return "flips" if "flip" in metric or "fidelity" in metric else "probabilities"
 
 
 def _readable(metric: str, estimate: Estimate, withheld: Mapping[str, str]) -> str:
@@ -186,7 +213,7 @@ def comparisons(items: Sequence[Item], withheld: Mapping[str, str], settings: Se
     """
     table = columns_of(items)
     found: list[Comparison] = []
-    for metric in COMPARED:
+    for metric in (*COMPARED, *ALSO, *OUTPUTS):
         having = [source for source, columns in table.items() if metric in columns]
         pairs = list(combinations(having, 2))
         if family_of(metric) in withheld:
@@ -220,7 +247,7 @@ def _tested(metric: str, a: Column, b: Column, settings: Settings) -> tuple[Esti
     """Estimate a minus b on the records both have, and test it."""
     both = ~np.isnan(a) & ~np.isnan(b)
     first, second = a[both], b[both]
-    if metric in RATES:
+    if metric in (*RATES, *ALSO_RATES, *OUTPUT_RATES):
         only_a, only_b = int((first > second).sum()), int((second > first).sum())
         estimate = paired_rate_difference(only_a, only_b, len(first), level=settings.level)
         return estimate, mcnemar(only_a, only_b) if len(first) else None, "exact McNemar"

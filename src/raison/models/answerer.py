@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -94,7 +95,7 @@ class Answerer(Scorer):
     def load(
         cls,
         path: str | Path,
-        task: Task | str,
+        task: Task | str | None = None,
         *,
         device: str | None = None,
         dtype: str = "float32",
@@ -106,7 +107,7 @@ class Answerer(Scorer):
 
         Args:
             path: a folder that `save_pretrained` wrote, or a hub id.
-            task: see the constructor.
+            task: see the constructor; default, with the labels: what `raison train --lora` tuned it for.
             device: "cpu", "cuda", "cuda:1", ...; default: the first accelerator, else the CPU.
             dtype: "float32", "bfloat16" or "float16".
             four_bit: load the weights in 4 bits (needs the package bitsandbytes and a platform that it serves).
@@ -114,12 +115,15 @@ class Answerer(Scorer):
             options: of the constructor.
 
         Raises:
-            InputError: there is no such model, or it is not a causal language model.
+            InputError: there is no such model, it is not a causal language model, or no task is known.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
         name = str(path)
         expect_folder(name)
+        if task is None:
+            task, labels = _tuned_for(Path(name))
+            options.setdefault("labels", labels)
         place = device or ("cuda" if torch.cuda.is_available() else "cpu")
         kind = getattr(torch, dtype)
         quantised: dict[str, Any] = {}
@@ -367,6 +371,15 @@ class Answerer(Scorer):
             except (RuntimeError, IndexError, TypeError, ValueError, AttributeError):
                 return False
         return _near(shared, many, self.model.dtype)
+
+
+def _tuned_for(folder: Path) -> tuple[Task, tuple[str, ...]]:
+    """Give task and labels of a model that raison has tuned."""
+    try:
+        told = msgspec.json.decode((folder / "raison.json").read_bytes())["config"]
+        return msgspec.convert(told["task"], Task), tuple(told["labels"])
+    except (OSError, KeyError, TypeError, msgspec.DecodeError):
+        raise InputError(f"{folder}: a task is needed, since no raison.json there says what it was tuned for") from None
 
 
 def _near(one: Tensor, other: Tensor, dtype: torch.dtype) -> bool:

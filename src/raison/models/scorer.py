@@ -1,9 +1,9 @@
 """What every model that scores labels has in common: batches, label scores, predictions, masked predictions."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from raison.records import InputError, Prediction, Record
 from raison.words import Mask, Segmenter, Tokens
 
 Probabilities = NDArray[np.float64]
+T = TypeVar("T")
 
 
 class Batch(NamedTuple):
@@ -57,6 +58,10 @@ class Scorer:
     def forward(self, batch: Batch, embeddings: Tensor | None = None, **options: Any) -> Any:
         """Run the model on a batch; differentiable; `.logits` of what it gives is (rows, labels)."""
         raise NotImplementedError
+
+    def read_from(self, batch: Batch) -> Tensor:
+        """Give the position of each row that its scores are read from: (rows,)."""
+        return batch.lengths - 1 if self.reads_last else torch.zeros_like(batch.lengths)
 
     def batch(self, inputs: Sequence[ModelInput | Tokens]) -> Batch:
         """Pad inputs on the right to the longest of them; one without any token reads a single padding token.
@@ -137,16 +142,20 @@ class Scorer:
         Returns:
             For each record (masks, labels) probabilities.
         """
-        known = {} if known is None else known
-        keys: list[list[bytes]] = []
-        new: dict[bytes, tuple[ModelInput, Tokens]] = {}
-        for record, wanted in zip(tokens, masks, strict=True):
-            rows = apply(operator, record, wanted)
-            keys.append([_key(row) for row in rows])
-            new.update((key, (row, record)) for key, row in zip(keys[-1], rows, strict=True) if key not in known)
-        inputs, of = [row for row, _ in new.values()], [record for _, record in new.values()]
-        known.update(zip(new, softmax(self.logits(inputs, of=of)), strict=True))
-        return [np.array([known[key] for key in row]).reshape(len(row), len(self.labels)) for row in keys]
+
+        def ask(inputs: Sequence[ModelInput], of: Sequence[Tokens]) -> Probabilities:
+            return softmax(self.logits(inputs, of=of))
+
+        answers = each_once(apply_all(operator, tokens, masks), tokens, ask, known)
+        return [np.array(rows).reshape(len(rows), len(self.labels)) for rows in answers]
+
+    def predict_soft(
+        self, tokens: Sequence[Tokens], keep: Sequence[NDArray[Any]], draws: int, seed: int = 0
+    ) -> list[Probabilities]:
+        """Predict records with words taken away in part, see `raison.models.soft.predict_soft`."""
+        from raison.models.soft import predict_soft  # which builds on this file
+
+        return predict_soft(self, tokens, keep, draws, seed)
 
     def label_index(self, label: str) -> int:
         """Give the output of a label; names are compared without case.
@@ -158,6 +167,38 @@ class Scorer:
             if name.casefold() == label.casefold():
                 return index
         raise InputError(f"{self.name} has no label {label!r}; it has {', '.join(self.labels)}")
+
+
+def apply_all(operator: Operator, tokens: Sequence[Tokens], masks: Sequence[Mask]) -> list[list[ModelInput]]:
+    """Mask the words of each record in each way (masks, words)."""
+    return [apply(operator, record, wanted) for record, wanted in zip(tokens, masks, strict=True)]
+
+
+def each_once(
+    versions: Sequence[Sequence[ModelInput]],
+    of: Sequence[Tokens],
+    ask: Callable[[Sequence[ModelInput], Sequence[Tokens]], Iterable[T]],
+    known: dict[bytes, T] | None = None,
+) -> list[list[T]]:
+    """Ask for every distinct input once.
+
+    Args:
+        versions: of each record.
+        of: the records.
+        ask: takes inputs, and the record that each is a version of, and gives their answers in order.
+        known: answers of earlier calls, by input; used and added to.
+
+    Returns:
+        For each record the answers to its versions.
+    """
+    known = {} if known is None else known
+    keys = [[_key(row) for row in rows] for rows in versions]
+    new: dict[bytes, tuple[ModelInput, Tokens]] = {}
+    for record, rows, names in zip(of, versions, keys, strict=True):
+        new.update((key, (row, record)) for key, row in zip(names, rows, strict=True) if key not in known)
+    answers = ask([row for row, _ in new.values()], [record for _, record in new.values()])
+    known.update(zip(new, answers, strict=True))
+    return [[known[key] for key in names] for names in keys]
 
 
 def _cut(row: ModelInput | Tokens, length: int) -> ModelInput | Tokens:
@@ -194,14 +235,62 @@ def embeddings_are(model: Any, embeddings: Tensor | None) -> Generator[None]:
 
 @contextmanager
 def projected(model: Any, places: Tensor) -> Generator[None]:
-    """Let only some places of each row meet the vocabulary: (rows, places) columns of the hidden states."""
+    """Let only some places of each row go through the last layer's MLP and meet the vocabulary.
+
+    After the last attention no token sees another one, so what the others become there is read by nobody.
+
+    Args:
+        model: any Hugging Face causal language model.
+        places: (rows, places) columns of the hidden states, those of a row distinct.
+    """
     rows = torch.arange(len(places), device=places.device)[:, None]
 
+    def at(states: Tensor) -> tuple[Tensor, Tensor]:
+        return rows.to(states.device), places.to(states.device)
+
     def pick(_module: Any, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (given[0][rows.to(given[0].device), places.to(given[0].device)], *given[1:])
+        return (given[0][at(given[0])], *given[1:])
 
     hook = model.get_output_embeddings().register_forward_pre_hook(pick)
     try:
-        yield
+        with _narrowed(_last_mlp(model), at):
+            yield
     finally:
         hook.remove()
+
+
+@contextmanager
+def _narrowed(mlp: Any, at: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Generator[None]:
+    """Let a feed-forward module, if there is one, run on some places alone; it gives zeros for the others."""
+    if mlp is None:
+        yield
+        return
+    whole: list[Tensor] = []  # what it was given, while it runs
+
+    def narrow(_module: Any, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        if len(given) != 1 or given[0].dim() != 3:
+            return given
+        whole.append(given[0])
+        return (given[0][at(given[0])],)
+
+    def widen(_module: Any, _given: Any, output: Any) -> Any:
+        if not whole:
+            return output
+        states = whole.pop()
+        return torch.zeros_like(states, dtype=output.dtype).index_put(at(states), output)
+
+    hooks = [mlp.register_forward_pre_hook(narrow), mlp.register_forward_hook(widen)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _last_mlp(model: Any) -> Any:
+    """Give the feed-forward module of a causal model's last layer; None where it is not known or of another kind."""
+    decoder = model.get_decoder() if hasattr(model, "get_decoder") else None
+    lists = [child for child in decoder.children() if isinstance(child, torch.nn.ModuleList)] if decoder else []
+    found = getattr(lists[0][-1], "mlp", None) if lists and len(lists[0]) else None
+    sparse = any("router" in name or name == "gate" for name, _ in found.named_children()) if found else False
+    return None if sparse else found  # a mixture of experts returns its choices too

@@ -14,12 +14,13 @@ import msgspec
 
 from raison.prompting.values import kept, leaves
 from raison.prompting.wording import REFUSAL, field_of, letters, normalise
+from raison.rationales import REFUSED
 from raison.words import Segmenter, whitespace_words, words_in_spans
 
 Form = Literal["json", "numbers", "marked"]
 Said = list[tuple[str, str | None]]  # what is named, and the field it is named under
 
-EMPTY, CUT, REFUSED, UNREADABLE = "empty reply", "cut off", "refusal", "no list found"  # all the failures there are
+EMPTY, CUT, UNREADABLE = "empty reply", "cut off", "no list found"  # with REFUSED all the failures there are
 TRIES = 64  # places in a reply where a list may begin
 LONGEST = 6  # words of an item that stands in no brackets, quotation marks or bullets: more are a sentence
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from raison.prompting.parse import CUT, EMPTY, REFUSED, UNREADABLE
-from raison.rationales import Rationale
+from raison.prompting.parse import CUT, EMPTY, UNREADABLE
+from raison.rationales import REFUSED, Rationale
 
 Rate = dict[str, float | int | None]  # "value" (None where n is 0) and "n"
 

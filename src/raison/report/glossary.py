@@ -25,6 +25,7 @@ class Metric(NamedTuple):
 GROUPS = {
     "alignment": "Agreement with people",
     "faithfulness": "Faithfulness to the model",
+    "replies": "What became of the replies",
     "other": "Other metrics",
 }
 
@@ -38,6 +39,7 @@ REFERENCES = {
                "source of random scores"),
     "least": ("least words", "as many words as the source chose, but those that it scored lowest"),
     "full": ("every word", "every word masked: about the most that taking words away can do"),
+    "unmasked": ("no word", "outputs written anew with no word masked: above 0 only where the originals were given"),
 }  # fmt: skip
 
 _PEOPLE = "Chance, select all, and people judged against each other."
@@ -50,6 +52,17 @@ _REMOVED = "Random words of the same number, the words people marked, the lowest
 _KEPT = "Random words of the same number kept, and no word kept."
 _EMPTY = "A record without a rationale is left out and counted; one with no words in it changes nothing."
 _UNSCORED = "Undefined for sources without scores."
+_NO_DROP = "A record whose label is no less probable with every word masked is left out, and one without a rationale."
+_NO_OUTPUT = "A record whose output is empty is left out and counted, and so is one without a rationale."
+_BOUNDS = (
+    f"{_UNSCORED} A record is left out where all orders are alike, or where a word has no score. Up to eight words the "
+    "bounds are exact; beyond that a beam search finds them nearly."
+)
+_SOFT = (
+    f"{_UNSCORED} A record is left out where all scores are alike or missing, or where its label is no less probable "
+    "without any word."
+)
+_TUNED = "The tuned model errs by itself now and then, so random words are what to compare with. " + _EMPTY
 
 _METRICS = (
     Metric("f1", "F1", "alignment", True, "higher",
@@ -116,6 +129,103 @@ _METRICS = (
            "How often the model changes its label when only the chosen words are kept.",
            "records whose predicted label differs with only these words, divided by all records",
            _KEPT, "A record without a rationale is left out and counted."),
+    Metric("normalised_comprehensiveness", "Normalised comprehensiveness", "faithfulness", True, "higher",
+           "How much of what masking every word costs the model is lost when only the chosen words are masked.",
+           "drop of the label’s probability (0 if it rises) divided by its drop with every word masked, cut to 0 to 1; "
+           "the mean over records",
+           "Random words of the same number, the words people marked, and the lowest-scored words.", _NO_DROP),
+    Metric("normalised_sufficiency", "Normalised sufficiency", "faithfulness", True, "higher",
+           "How much of what masking every word costs the model is saved by keeping only the chosen words. Unlike for "
+           "sufficiency, higher is better.",
+           "1 minus the drop of the label’s probability with only these words (0 if it rises) divided by its drop with "
+           "every word masked, cut to 0 to 1; the mean over records", "Random words of the same number kept.",
+           _NO_DROP),
+    Metric("log_odds", "Log-odds drop", "faithfulness", True, "higher",
+           "Comprehensiveness on a scale that does not run out where the model is sure.",
+           "log(p/(1−p)) of the predicted label minus the same without the chosen words, in nats, with p clipped to "
+           "10⁻⁶ from 0 and 1; the mean over records", _REMOVED, _EMPTY),
+    Metric("flip_fraction", "Share of words to a flip", "faithfulness", True, "lower",
+           "How soon the label changes when words are masked from the highest score down (DFFrac).",
+           "words masked at the first change, divided by the scored words; 1 where it never changes; the mean over "
+           "records", "The source of random scores, where one was judged.", _UNSCORED),
+    Metric("flip_top", "Flips by the top word", "faithfulness", True, "higher",
+           "How often masking the one word with the highest score changes the label (DFMIT).",
+           "records whose predicted label differs without this word, divided by all records",
+           "Single words at random (every word in turn).", _UNSCORED),
+    Metric("naopc_comprehensiveness", "NAOPC comprehensiveness", "faithfulness", True, "higher",
+           "Where masking words from the highest score down stands between the worst (0) and the best (1) order that "
+           "this record’s words have. Comparable between models.",
+           "drop of the label’s probability, averaged over masking the first 1, 2, … all words, minus the lowest such "
+           "average of any order, divided by the highest minus the lowest; the mean over records",
+           "The source of random scores, where one was judged.", _BOUNDS),
+    Metric("naopc_sufficiency", "NAOPC sufficiency", "faithfulness", True, "lower",
+           "The same with words masked from the lowest score up: what goes first should not matter.",
+           "as NAOPC comprehensiveness, in the reverse order",
+           "The source of random scores, where one was judged.", _BOUNDS),
+    Metric("soft_comprehensiveness", "Soft comprehensiveness", "faithfulness", True, "higher",
+           "Normalised comprehensiveness without a choice of budget: every word is taken away as far as its score says "
+           "(Soft-NC).",
+           "scores are scaled to 0 to 1 in each record, and each element of a word’s embedding is dropped with that "
+           "chance; then as normalised comprehensiveness, the mean over draws and records",
+           "The source of random scores, where one was judged.", _SOFT),
+    Metric("soft_sufficiency", "Soft sufficiency", "faithfulness", True, "higher",
+           "Normalised sufficiency without a choice of budget: every word is kept as far as its score says (Soft-NS). "
+           "Unlike for sufficiency, higher is better.",
+           "scores are scaled to 0 to 1 in each record, and each element of a word’s embedding is kept with that "
+           "chance; then as normalised sufficiency, the mean over draws and records",
+           "The source of random scores, where one was judged.", _SOFT),
+    Metric("f_fidelity_plus", "F-Fidelity+", "faithfulness", True, "higher",
+           "How often a model that is used to masked words changes the label when some of the chosen words are masked.",
+           "1 minus the share of draws in which the tuned model gives the judged model’s label, each chosen word "
+           "masked by half chance, and no more than a tenth of all words on average; the mean over records",
+           "Random words of the same number.", _TUNED),
+    Metric("f_fidelity_minus", "F-Fidelity−", "faithfulness", True, "lower",
+           "How often a model that is used to masked words changes the label when some of the other words are masked.",
+           "as F-Fidelity+, with the words that were not chosen", "The words left by random ones of the same number.",
+           _TUNED),
+    Metric("reply_unreadable", "Unreadable", "replies", True, "lower",
+           "How many replies name no words that can be read: empty, cut off, or without a list.",
+           "share of replies", "", "Such a reply is a rationale of no words: agreement 0, nothing masked."),
+    Metric("reply_refused", "Refused", "replies", True, "lower", "How many replies decline to answer.",
+           "share of replies", "", "A refusal is a rationale of no words: agreement 0, nothing masked."),
+    Metric("reply_cut", "Cut off", "replies", False, "lower",
+           "How many replies end before their list does. What was whole before the end is kept.",
+           "share of replies", "", ""),
+    Metric("reply_hallucinated", "Not in the text", "replies", True, "lower",
+           "How many of the items that a reply names are nowhere in the text. They are left out of the rationale.",
+           "share of a reply’s items; the mean over replies", "", "A reply that names nothing is left out."),
+    Metric("reply_over", "Too many", "replies", True, "lower",
+           "How many replies name more words than were asked for. The first of them count.",
+           "share of the replies that were read, where a number was asked for", "", ""),
+    Metric("reply_under", "Too few", "replies", True, "lower",
+           "How many replies name fewer words than were asked for. None are added.",
+           "share of the replies that were read, where a number was asked for", "", ""),
+    Metric("reply_share", "Words chosen", "replies", True, "",
+           "How large the rationales are.",
+           "share of the record’s words; the mean over replies that were read", "", ""),
+    Metric("answer_flip_rate", "Answer flip rate", "faithfulness", True, "higher",
+           "How often the model writes another answer when the chosen words are masked.",
+           "records whose output without these words no longer matches the original (the same words, without case, "
+           "punctuation and articles; or by token F1, see the notes), divided by all records",
+           "Random words of the same number, the words people marked, every word, and no word.",
+           "A record whose original output is empty is left out and counted; an empty output without the words is "
+           "another answer."),
+    Metric("log_probability_drop", "Log-prob. drop", "faithfulness", True, "higher",
+           "How much less the model would write its own output when the chosen words are masked.",
+           "mean log-probability of the original output’s tokens minus the same without these words, in nats per "
+           "token; the mean over records", _REMOVED, _NO_OUTPUT),
+    Metric("log_probability_sufficiency", "Log-prob. sufficiency", "faithfulness", True, "lower",
+           "How much of that is lost when only the chosen words are kept.",
+           "mean log-probability of the original output’s tokens minus the same with only these words, in nats per "
+           "token; the mean over records", _KEPT, _NO_OUTPUT),
+    Metric("aopc_log_probability_drop", "AOPC log-prob. drop", "faithfulness", True, "higher",
+           "The drop of log-probability averaged over shares of words, so that no single budget decides.",
+           "mean of the drops without the highest-scored 1, 5, 10, 20 and 50 % of words (or the shares asked for); the "
+           "mean over records", "The source of random scores, where one was judged.", _UNSCORED),
+    Metric("aopc_log_probability_sufficiency", "AOPC log-prob. suff.", "faithfulness", True, "lower",
+           "The sufficiency of log-probability averaged over shares of words.",
+           "mean of the drops with only the highest-scored 1, 5, 10, 20 and 50 % of words (or the shares asked for); "
+           "the mean over records", "The source of random scores, where one was judged.", _UNSCORED),
 )  # fmt: skip
 
 METRICS = {metric.name: metric for metric in _METRICS}

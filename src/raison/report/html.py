@@ -1,19 +1,16 @@
 """The report: one HTML file that needs nothing else, and the view of the same for notebooks."""
 
-import base64
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from raison.evaluation.results import Cell, Verdict
-from raison.records import written_whole
-from raison.report import gallery, glossary, plots, summary, text, view
+from raison.report import gallery, glossary, plots, summary, view
+from raison.report.page import render_page, resource, write_page
 
 TITLE = "Rationales, judged"
 PER_PAGE = 20
@@ -39,9 +36,7 @@ def write_report(path: str | Path, verdict: Verdict, title: str = TITLE) -> None
     Raises:
         InputError: the folder can't be made or written to.
     """
-    html = render(verdict, title)
-    with written_whole(path) as part:
-        part.write_text(html, encoding="utf-8", newline="\n")
+    write_page(path, render(verdict, title))
 
 
 def notebook_html(verdict: Verdict, title: str = TITLE, height: int = 720) -> str:
@@ -59,8 +54,8 @@ def notebook_html(verdict: Verdict, title: str = TITLE, height: int = 720) -> st
 
 def _render(verdict: Verdict, title: str, limit: int) -> str:
     items = verdict.items[:limit]
-    script = _resource("report.js")
-    return _environment().get_template("report.html").render(
+    return render_page(
+        "report.html",
         title=title,
         verdict=verdict,
         headline=_headline(verdict),
@@ -78,24 +73,8 @@ def _render(verdict: Verdict, title: str, limit: int) -> str:
         per_page=PER_PAGE,
         shown_items=len(items),
         data=gallery.as_script(gallery.pack(verdict, items)),
-        style=Markup(_resource("report.css")),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        script=resource("report.js"),
     )  # fmt: skip
-
-
-def _environment() -> Environment:
-    loader = PackageLoader("raison.report", "templates")
-    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    found.filters.update(
-        shown=text.shown, number=text.number, p=text.probability, plain=text.plain, slice_title=view.slice_title
-    )
-    found.globals["interval"] = text.interval  # pyright: ignore[reportArgumentType]
-    return found
-
-
-def _resource(name: str) -> str:
-    return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
 
 
 class Headline(NamedTuple):

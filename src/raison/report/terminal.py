@@ -83,17 +83,11 @@ def _value(cell: Cell | None) -> Text:
     """Write `.523 [.47 .57]`; a value that must not be ranked in brackets; an en dash where it is undefined."""
     if cell is None or cell.value is None:
         return Text(text.UNDEFINED)
-    value = _short(cell.value, 3)
+    value = text.short(cell.value, 3)
     shown = Text(f"({value})" if cell.verdict else value)
     if cell.low is not None and cell.high is not None:
-        shown.append(f" [{_short(cell.low, 2)} {_short(cell.high, 2)}]", style="dim")
+        shown.append(f" [{text.short(cell.low, 2)} {text.short(cell.high, 2)}]", style="dim")
     return shown
-
-
-def _short(value: float, digits: int) -> str:
-    """Write a number without the zero before its point."""
-    shown = text.number(value, digits)
-    return shown.replace("0.", ".", 1) if abs(value) < 1 and shown.lstrip("−").startswith("0.") else shown
 
 
 def _references(cells: list[Cell], metrics: list[Metric]) -> list[str]:
@@ -106,7 +100,7 @@ def _range(marks: list[float | None]) -> str:
     known = [mark for mark in marks if mark is not None]
     if not known:
         return text.UNDEFINED if marks else ""
-    low, high = _short(min(known), 3), _short(max(known), 3)
+    low, high = text.short(min(known), 3), text.short(max(known), 3)
     return low if low == high else f"{low} to {high}"
 
 

@@ -25,6 +25,11 @@ def number(value: float | None, digits: int = 3) -> str:
     return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
 
 
+def short(value: float | None, digits: int = 3) -> str:
+    """Write a number without the zero before its point."""
+    return re.sub(r"^(−?)0\.", r"\1.", number(value, digits))
+
+
 def interval(low: float | None, high: float | None, digits: int = 3) -> str:
     """Write an interval; empty where either end is undefined."""
     if low is None or high is None:
@@ -45,6 +50,11 @@ def shorten(text: str, longest: int = LONGEST) -> str:
 def plain(text: str, longest: int = LONGEST) -> str:
     """Make a foreign text safe for a terminal or a plot: one line, shortened, hidden characters as their code."""
     return HIDDEN.sub(lambda hit: f"<{_code(hit)}>", " ".join(shorten(text, longest).split()))
+
+
+def within(title: str) -> str:
+    """Write a title as it stands within a sentence: `flip rate`, but `F1` and `AOPC sufficiency`."""
+    return title[:1].lower() + title[1:] if title[1:2].islower() else title
 
 
 def shown(text: str, longest: int = LONGEST) -> Markup:

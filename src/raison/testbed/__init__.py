@@ -1,7 +1,7 @@
 """The testbed: corpora with a planted truth, and the grades of explainers and metrics that follow from it."""
 
 from raison.testbed.corpus import LABELS, PEOPLE, Kind, Person, make_corpus, rule_label, truth_mask
-from raison.testbed.grade import Grade, grade_metric, grade_scores
+from raison.testbed.grade import Grade, grade_metric, grade_scores, rivals
 
 __all__ = [
     "LABELS",
@@ -12,6 +12,7 @@ __all__ = [
     "grade_metric",
     "grade_scores",
     "make_corpus",
+    "rivals",
     "rule_label",
     "truth_mask",
 ]

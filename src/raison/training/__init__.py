@@ -1,6 +1,7 @@
 """Training: Hugging Face's trainer on records, and the testbed's small models."""
 
 from raison.training.finetune import Config, few_shot, finetune
+from raison.training.lora import LoraConfig, finetune_lora
 from raison.training.small import small_model
 
-__all__ = ["Config", "few_shot", "finetune", "small_model"]
+__all__ = ["Config", "LoraConfig", "few_shot", "finetune", "finetune_lora", "small_model"]

@@ -1,9 +1,7 @@
 """Fine-tuning a classifier on labels. The trainer is Hugging Face's; ours are the data, the folder and the checks."""
 
 import math
-import os
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +10,10 @@ import numpy as np
 import torch
 
 from raison.models.classifier import LOADING_ERRORS, Classifier, expect_folder, first_line, longest
-from raison.records import InputError, Record, write_json
+from raison.records import InputError, Record
 from raison.runs import hash_records, provenance
+from raison.training.runs import Progress, arguments, begin, finish, is_done, last_checkpoint, part_of, watch
 from raison.words import Tokens, tokenize, word_grid
-
-RUN = "raison.json"  # in the model's folder: what it was trained with, and how that went
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -40,7 +37,7 @@ def finetune(
     config: Config | None = None,
     *,
     trust_remote_code: bool = False,
-    progress: Callable[[float, dict[str, float]], None] | None = None,
+    progress: Progress | None = None,
 ) -> Classifier:
     """Fine-tune a classifier on the labels of records, and save it with its tokenizer.
 
@@ -71,20 +68,23 @@ def finetune(
     frame = provenance({"command": "train", "model": str(model), **msgspec.to_builtins(config)}, chosen, {})
     frame["dev"] = {"records": len(held_out), "sha256": hash_records(held_out)}
     folder = Path(out)
-    work = folder.with_name(folder.name + ".part")
+    work = part_of(folder)
     _check(config)
-    if not _is_done(folder, frame):
+    if not is_done(folder, frame):
         tokenizer, network = _load(str(model), labels, config.seed, trust_remote_code)
-        _begin(work, frame)
+        begin(work, frame)
         data = [_examples(tokenizer, network, records, labels) for records in (chosen, held_out)]
-        trainer = _trainer(network, tokenizer, data[0], data[1], _arguments(config, work, len(chosen), bool(held_out)))
-        _watch(trainer, config.patience if held_out else None, progress)
-        trainer.train(resume_from_checkpoint=_last_checkpoint(work))
+        batches: dict[str, Any] = {
+            "per_device_train_batch_size": config.batch,
+            "per_device_eval_batch_size": 64,
+            "warmup_steps": math.ceil(len(chosen) / config.batch) * config.epochs // 10,
+        }
+        trainer = _trainer(network, tokenizer, data[0], data[1], arguments(config, work, bool(held_out), **batches))
+        watch(trainer, config.patience if held_out else None, progress)
+        trainer.train(resume_from_checkpoint=last_checkpoint(work))
         if trainer.is_world_process_zero():
-            _finish(trainer, tokenizer, folder, work, frame)
+            finish(trainer, tokenizer, folder, frame)
         trainer.accelerator.wait_for_everyone()
-    elif work.exists():  # stopped after the model had got its name
-        shutil.rmtree(work)
     return Classifier.load(folder, trust_remote_code=trust_remote_code)
 
 
@@ -209,120 +209,12 @@ class _Collator:
 # ---------------------------------------------------------------------------------------------------- trainer
 
 
-def _arguments(config: Config, work: Path, size: int, has_dev: bool) -> Any:
-    from transformers import TrainingArguments
-
-    by_dev: dict[str, Any] = {
-        "eval_strategy": "epoch",
-        "load_best_model_at_end": True,
-        "metric_for_best_model": "accuracy",
-        "greater_is_better": True,
-    }
-    return TrainingArguments(
-        output_dir=str(work),
-        num_train_epochs=config.epochs,
-        per_device_train_batch_size=config.batch,
-        per_device_eval_batch_size=64,
-        learning_rate=config.lr,
-        warmup_steps=math.ceil(size / config.batch) * config.epochs // 10,
-        weight_decay=config.weight_decay,
-        bf16=config.bf16,
-        seed=config.seed,
-        save_strategy="epoch",
-        save_total_limit=2,
-        logging_strategy="epoch",
-        remove_unused_columns=False,
-        report_to=[],
-        disable_tqdm=True,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        **(by_dev if has_dev else {}),
-    )
-
-
-def _trainer(network: Any, tokenizer: Any, train: list[Any], dev: list[Any], arguments: Any) -> Any:
+def _trainer(network: Any, tokenizer: Any, train: list[Any], dev: list[Any], settings: Any) -> Any:
     from transformers import Trainer
-    from transformers.trainer_callback import PrinterCallback
 
     data: dict[str, Any] = {"train_dataset": train, "eval_dataset": dev or None}  # a list is a data set for torch
-    trainer = Trainer(
-        model=network, args=arguments, data_collator=_Collator(tokenizer), compute_metrics=_accuracy, **data
-    )
-    trainer.remove_callback(PrinterCallback)
-    return trainer
+    return Trainer(model=network, args=settings, data_collator=_Collator(tokenizer), compute_metrics=_accuracy, **data)
 
 
 def _accuracy(result: Any) -> dict[str, float]:
     return {"accuracy": float((result.predictions.argmax(axis=-1) == result.label_ids).mean())}
-
-
-def _watch(trainer: Any, patience: int | None, progress: Callable[[float, dict[str, float]], None] | None) -> None:
-    """Stop early if asked to, and report progress."""
-    from transformers import EarlyStoppingCallback, TrainerCallback
-
-    if patience is not None:
-        trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=patience))
-    if progress is None:
-        return
-    report = progress
-
-    class Progress(TrainerCallback):
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            report(state.global_step / max(state.max_steps, 1), {})
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            report(state.global_step / max(state.max_steps, 1), dict(logs or {}))
-
-    trainer.add_callback(Progress())
-
-
-# ---------------------------------------------------------------------------------------------------- folder
-
-
-def _is_done(folder: Path, frame: dict[str, Any]) -> bool:
-    """Whether the folder holds this very training, done.
-
-    Raises:
-        InputError: it holds something else.
-    """
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return False
-    if _frame_of(folder) == _plain(frame):
-        return True
-    raise InputError(f"{folder}: exists already and was made from something else; choose another folder")
-
-
-def _begin(work: Path, frame: dict[str, Any]) -> None:
-    if work.exists() and _frame_of(work) != _plain(frame):
-        raise InputError(f"{work}: an interrupted training with other settings is here; finish it or remove it")
-    write_json(work / RUN, frame)
-
-
-def _plain(frame: dict[str, Any]) -> dict[str, Any]:
-    return msgspec.json.decode(msgspec.json.encode(frame))
-
-
-def _frame_of(folder: Path) -> dict[str, Any] | None:
-    try:
-        frame: dict[str, Any] = msgspec.json.decode((folder / RUN).read_bytes())
-    except (OSError, msgspec.DecodeError):
-        return None
-    frame.pop("history", None)
-    return frame
-
-
-def _last_checkpoint(work: Path) -> str | None:
-    """Give the last checkpoint that was written whole."""
-    found = [path for path in work.glob("checkpoint-*") if (path / "trainer_state.json").exists()]
-    return str(max(found, key=lambda path: int(path.name.rpartition("-")[2]))) if found else None
-
-
-def _finish(trainer: Any, tokenizer: Any, folder: Path, work: Path, frame: dict[str, Any]) -> None:
-    """Save the model beside its checkpoints, give it its name, and drop them."""
-    final = work / "final"
-    trainer.model.save_pretrained(final)
-    tokenizer.save_pretrained(final)
-    write_json(final / RUN, {**frame, "history": trainer.state.log_history})
-    if folder.exists():
-        folder.rmdir()
-    os.replace(final, folder)
-    shutil.rmtree(work)

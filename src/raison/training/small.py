@@ -45,6 +45,15 @@ def small_model(kind: Kind, seed: int = 0, progress: Callable[[float], None] | N
     return Classifier(network, tokenizer, name=f"testbed-{kind}-{seed}")
 
 
+def untrained(kind: Kind, seed: int = 0) -> Classifier:
+    """Give the classifier that `small_model` starts from: random weights, and a tokenizer of the corpus."""
+    tokenizer = _tokenizer(make_corpus(kind, RECORDS, seed))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = _network(len(tokenizer), LABELS[kind])
+    return Classifier(network, tokenizer, name=f"untrained-{kind}-{seed}")
+
+
 def _tokenizer(records: Sequence[Record]) -> Any:
     """Train a lower-casing WordPiece tokenizer on the records."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers

@@ -1,0 +1,123 @@
+"""What all commands share: the application, its options, and how it ends."""
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer import Argument, Option
+
+from raison.records import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from raison.models.scorer import Scorer
+    from raison.records import Record
+    from raison.words import Segmenter
+
+app = typer.Typer(
+    name="raison",
+    help="The reasons behind labels: extract a model's rationales, judge them, report.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+data = typer.Typer(help="Look into a file of records.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data, name="data")
+
+File = Annotated[str, Argument(help="Records: a file, or a Hugging Face datasets id.", show_default=False)]
+Data = Annotated[str, Option("--data", help="Records: a file, or a Hugging Face datasets id.")]
+Format = Annotated[str | None, Option("--format", help="Format of the data; default: seen from the file.")]
+Map = Annotated[list[str] | None, Option("--map", help="A column mapping, NAME=COLUMN, or a TOML file with one.")]
+Limit = Annotated[int | None, Option(min=1, help="Take only the first N records.")]
+Model = Annotated[str, Option("--model", help="A model folder or hub id.")]
+Device = Annotated[str | None, Option(help="cpu, cuda, cuda:1, ...; default: the first accelerator.")]
+Json = Annotated[str | None, Option("--json", help="Also write the table's cells to this file.")]
+Seed = Annotated[int, Option(min=0, help="Seed of everything random.")]
+Words = Annotated[str, Option(help="What a word is: whitespace (between spaces), or characters.")]
+Trust = Annotated[bool, Option("--trust-remote-code", help="Run code that comes with the model.")]
+
+
+Task = Annotated[str | None, Option(help="What a causal model is asked: nli, ..., a TOML file; default: the data's.")]
+Calibrate = Annotated[str, Option(help="Of a causal model's labels: none, prior, contextual.")]
+Shuffle = Annotated[int | None, Option("--shuffle-labels", min=0, help="Seed by which each prompt orders its labels.")]
+Dtype = Annotated[str, Option(help="float32, bfloat16, float16.")]
+FourBit = Annotated[bool, Option("--four-bit", help="Load a causal model in 4 bits.")]
+
+
+DTYPES = ("float32", "bfloat16", "float16")
+UsageError: Any = typer.BadParameter.__base__  # click's, or the copy of click inside newer versions of typer
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line, and end the process: 0 done, 2 wrong input, 130 interrupted."""
+    try:
+        status = app(list(arguments) if arguments is not None else None, standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
+    except InputError as error:
+        _fail(str(error))
+    except UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+            sys.exit(2)
+        _fail(error.format_message())
+    except (KeyboardInterrupt, typer.Abort):
+        sys.stderr.write("raison: interrupted; start the same command again to go on\n")
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output has gone
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _fail(message: str) -> None:
+    sys.stderr.write(f"raison: {' '.join(message.split())}\n")
+    sys.exit(2)
+
+
+def load(path: str, source: str | None, mapping: list[str] | None, limit: int | None) -> "list[Record]":
+    """Read records."""
+    from raison import sources
+
+    return sources.load(path, source, mapping, limit)
+
+
+def scorer(model: str, records: "list[Record]", words: str, trust: bool, **options: Any) -> "Scorer":
+    """Load a model that scores labels, whatever it is made of."""
+    from raison.models.load import load_scorer
+
+    quiet()
+    if options.get("dtype", "float32") not in DTYPES:
+        raise InputError(f"dtype {options['dtype']!r}: expected {', '.join(DTYPES)}")
+    return load_scorer(model, records, segment=segmenter(words), trust_remote_code=trust, **options)
+
+
+def segmenter(words: str) -> "Segmenter":
+    """Give the way to cut words that has this name."""
+    from raison.words import SEGMENTERS
+
+    if words not in SEGMENTERS:
+        raise InputError(f"unknown words {words!r}; expected {' or '.join(SEGMENTERS)}")
+    return SEGMENTERS[words]
+
+
+def quiet() -> None:
+    """Keep other libraries' bars and notices off the terminal; ours say what is needed."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def console() -> "Console":
+    """Give the terminal; what is piped is 100 columns wide."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=100)
+
+
+def say(text: str) -> None:
+    """Tell something on the way; results go to standard output."""
+    typer.echo(text, err=True)

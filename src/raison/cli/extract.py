@@ -1,0 +1,142 @@
+"""`raison extract` and `raison ask`: a model's rationales, by attribution and by asking it."""
+
+from typing import Annotated
+
+from typer import Option
+
+from raison.cli.common import (
+    Calibrate,
+    Data,
+    Device,
+    Dtype,
+    Format,
+    FourBit,
+    Limit,
+    Map,
+    Model,
+    Shuffle,
+    Task,
+    Trust,
+    Words,
+    app,
+    load,
+    say,
+    scorer,
+    segmenter,
+)  # fmt: skip
+from raison.records import InputError
+
+
+@app.command()
+def extract(
+    model: Model,
+    file: Data,
+    out: Annotated[str, Option(help="File of scores (JSON lines).")],
+    method: Annotated[str, Option(help="random, attention, gradient, input-x-gradient, ...")] = "input-x-gradient",
+    target: Annotated[
+        str, Option(help="predicted, gold, a label, or a contrast: 'predicted - runner-up'.")
+    ] = "predicted",
+    reduction: Annotated[str | None, Option(help="Tokens to words: sum, mean, max, absmax, first.")] = None,
+    steps: Annotated[str | None, Option(help="Of integrated gradients: a number, or auto.")] = None,
+    baseline: Annotated[str | None, Option(help="Of integrated gradients: zero, pad, mask, unknown, eos.")] = None,
+    mask: Annotated[str | None, Option(help="Of occlusion: mask, unknown, delete, pad, unigram, text:STRING.")] = None,
+    unit: Annotated[str | None, Option(help="Of occlusion: one replacement per word, run, or token.")] = None,
+    window: Annotated[int | None, Option(min=1, help="Of occlusion: words taken away together.")] = None,
+    seed: Annotated[int | None, Option(min=0, help="Of random scores and of the unigram operator.")] = None,
+    layers: Annotated[str | None, Option(help="Of attention: last, all, or a number from 0.")] = None,
+    heads: Annotated[str | None, Option(help="Of attention: mean, max, or a number from 0.")] = None,
+    task: Task = None,
+    calibrate: Calibrate = "none",
+    shuffle: Shuffle = None,
+    source: Format = None,
+    mapping: Map = None,
+    limit: Limit = None,
+    words: Words = "whitespace",
+    device: Device = None,
+    dtype: Dtype = "float32",
+    four_bit: FourBit = False,
+    trust: Trust = False,
+) -> None:
+    """Score the words of records by one attribution method. Interrupted, it goes on where it stopped.
+
+    Example: raison extract --model runs/base --data test.jsonl --method integrated-gradients --out ig.jsonl
+    """
+    from raison.attribution import extract_to_file
+    from raison.attribution.extract import method_name
+
+    name = method_name(method)
+    records = load(file, source, mapping, limit)
+    asked = {"task": task, "calibrate": calibrate, "shuffle": shuffle, "device": device, "dtype": dtype}
+    judged = scorer(model, records, words, trust, four_bit=four_bit, **asked)
+    given = {
+        "reduction": reduction, "steps": _steps(steps), "baseline": baseline, "mask": mask, "unit": unit,
+        "window": window, "seed": seed, "layers": layers, "heads": heads,
+    }  # fmt: skip
+    options = {key: value for key, value in given.items() if value is not None}
+    done = extract_to_file(out, judged, records, name, target=target, progress=name, **options)
+    if done:
+        say(f"{done} of {len(records)} records had been done before")
+    say(f"wrote {out} ({len(records)} records) and {out}.meta.json")
+    say(f"next: raison evaluate --model {model} --data {file} --rationales {out} --out runs/verdict")
+
+
+def _steps(text: str | None) -> int | str | None:
+    """Read a number of steps, or `auto`; the method itself refuses what is neither."""
+    return int(text) if text is not None and text.isdecimal() else text
+
+
+@app.command()
+def ask(
+    model: Model,
+    file: Data,
+    out: Annotated[str, Option(help="File of rationales (JSON lines).")],
+    budget: Annotated[str, Option(help="Words asked for: unbound, human, k:N, ratio:R, match:FILE.")] = "unbound",
+    at_most: Annotated[bool, Option("--at-most", help="Ask for at most so many words, not exactly.")] = False,
+    order: Annotated[
+        str, Option(help="predict-then-explain, explain-then-predict, fresh-session.")
+    ] = "predict-then-explain",
+    form: Annotated[str, Option(help="Form of the reply: json, numbers, marked.")] = "json",
+    request: Annotated[str, Option(help="Wording: words, evidence, or a TOML file.")] = "words",
+    label: Annotated[str, Option(help="The answer explained: predicted, gold, or a label.")] = "predicted",
+    fuzzy: Annotated[bool, Option("--fuzzy", help="Take words that differ in one letter for the same.")] = False,
+    server: Annotated[str | None, Option(help="Address of an OpenAI-compatible server that has the model.")] = None,
+    cache: Annotated[str | None, Option(help="File that keeps replies, so that none is asked for twice.")] = None,
+    reply_tokens: Annotated[int, Option(min=1, help="Longest reply.")] = 256,
+    concurrency: Annotated[int, Option(min=1, help="Of a server: requests at once.")] = 8,
+    task: Task = None,
+    calibrate: Calibrate = "none",
+    shuffle: Shuffle = None,
+    source: Format = None,
+    mapping: Map = None,
+    limit: Limit = None,
+    words: Words = "whitespace",
+    device: Device = None,
+    dtype: Dtype = "float32",
+    four_bit: FourBit = False,
+    trust: Trust = False,
+) -> None:
+    """Ask a causal language model which words its answers rest on. Interrupted, it goes on where it stopped.
+
+    Example: raison ask --model runs/tuned --data test.jsonl --budget human --out asked.jsonl
+    """
+    from raison.models.answerer import Answerer
+    from raison.prompting.asking import Source, ask_to_file
+
+    records = load(file, source, mapping, limit)
+    asking = {
+        "budget": budget, "limit": "at-most" if at_most else "exactly", "order": order, "form": form,
+        "request": request, "label": label, "fuzzy": fuzzy,
+    }  # fmt: skip
+    local: Answerer | None = None
+    if server is None:
+        asked = {"task": task, "calibrate": calibrate, "shuffle": shuffle, "device": device, "dtype": dtype}
+        found = scorer(model, records, words, trust, four_bit=four_bit, **asked)
+        if not isinstance(found, Answerer):
+            raise InputError(f"{model} is a classifier; only a causal language model can be asked")
+        local = found
+    asked_of = Source(model, local, server, cache, reply_tokens, concurrency, task)
+    lines = ask_to_file(out, asked_of, records, asking, segment=segmenter(words), progress="asking")
+    for line in lines:
+        say(line)
+    say(f"wrote {out} ({len(records)} records) and {out}.meta.json")
+    say(f"next: raison evaluate --model {model} --data {file} --rationales {out} --out runs/verdict")

@@ -1,0 +1,132 @@
+"""Ask a model that is here, or one behind a server, for its rationales: into a file, with what it cost."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from raison.attribution.extract import fingerprint
+from raison.models.answerer import Answerer
+from raison.models.generator import Generator, LocalGenerator
+from raison.models.server import ServerGenerator
+from raison.models.tasks import Task, labels_of, shuffled, task_of
+from raison.prompting.extract import explain_to_file
+from raison.prompting.labels import read_label
+from raison.rationales import Rationale, load_scores
+from raison.records import InputError, Prediction, Record
+from raison.runs import digest
+from raison.words import Segmenter, whitespace_words
+
+
+class Source(NamedTuple):
+    """Who is asked."""
+
+    model: str  # name, folder or hub id
+    local: Answerer | None  # the model itself, where it is here
+    server: str | None = None  # else the address of the server that has it
+    cache: str | None = None  # file that keeps replies
+    reply_tokens: int = 256
+    concurrency: int = 8
+    task: str | None = None  # default: what the records say
+
+
+def answers(
+    generator: Generator, task: Task, labels: Sequence[str], records: Sequence[Record], progress: str | None = None
+) -> list[Prediction]:
+    """Let a model that only writes answer the task, and read its labels; a reply without one has the label None."""
+    orders = [shuffled(labels, None, record.id) for record in records]
+    asked = [task.messages(task.texts(record), order) for record, order in zip(records, orders, strict=True)]
+    words = {task.word(label): label for label in labels}
+    found: list[Prediction] = []
+    for record, reply in zip(records, generator.generate(asked, progress), strict=True):
+        word = read_label(reply.text or "", tuple(words))
+        found.append(Prediction(record.id, generator.name, words[word] if word else None, None, reply.text))
+    return found
+
+
+def ask_to_file(
+    path: str | Path,
+    source: Source,
+    records: Sequence[Record],
+    options: dict[str, Any],
+    *,
+    segment: Segmenter = whitespace_words,
+    progress: str | None = None,
+) -> list[str]:
+    """Ask for the rationales of records, into a file; interrupted, it goes on. See `explain_to_file`.
+
+    A model behind a server is first asked for its answers, by the same prompt.
+
+    Args:
+        path: the file.
+        source: who is asked.
+        records: what is explained.
+        options: of `raison.prompting.extract.Asking`; the budget `match:FILE` takes sizes from a file of rationales.
+        segment: how texts are cut into words.
+        progress: title of the progress bar.
+
+    Returns:
+        Lines that say what was asked, what it cost, and how many answers were no label.
+
+    Raises:
+        InputError: as `explain_to_file`.
+    """
+    sizes = _sizes(options["budget"])
+    if source.local is not None:
+        local = source.local
+        mark = fingerprint(local)
+        generator: Any = LocalGenerator(
+            local.model,
+            local.tokenizer,
+            name=local.name,
+            max_new_tokens=source.reply_tokens,
+            cache=source.cache,
+            identity=mark if source.cache else None,
+        )
+        said = explain_to_file(
+            path, local, generator, records, models={local.name: mark}, sizes=sizes, progress=progress, **options
+        )
+        return [*_done(said, records), str(generator.usage)]
+    generator = ServerGenerator(
+        source.model,
+        base_url=source.server,
+        max_tokens=source.reply_tokens,
+        concurrency=source.concurrency,
+        cache=source.cache,
+    )
+    task = task_of(records, source.task)
+    labels = labels_of(task, records)
+    given = answers(generator, task, labels, records, "answering")
+    lost = sum(one.label is None for one in given)
+    models = {source.model: digest([source.server, source.model])}
+    said = explain_to_file(
+        path,
+        given,
+        generator,
+        records,
+        models=models,
+        task=task,
+        sizes=sizes,
+        segment=segment,
+        progress=progress,
+        **options,
+    )
+    return [*_done(said, records), f"{lost} of {len(records)} answers name no label", str(generator.usage)]
+
+
+def _done(before: int, records: Sequence[Record]) -> list[str]:
+    return [f"{before} of {len(records)} records had been done before"] if before else []
+
+
+def _sizes(budget: str) -> dict[str, int] | None:
+    """Give how many words a file's rationales have, for the budget `match:FILE`."""
+    kind, _, file = budget.partition(":")
+    if kind != "match":
+        return None
+    items = load_scores(file)
+    if not all(isinstance(item, Rationale) for item in items):
+        raise InputError(f"{file}: expected rationales, which have a size; these are scores")
+    return {item.record_id: _size(item) for item in items if isinstance(item, Rationale)}
+
+
+def _size(item: Rationale) -> int:
+    return int(sum(mask.sum() for mask in item.words.values()))

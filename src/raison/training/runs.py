@@ -1,0 +1,149 @@
+"""What every training has in common: its folder, going on after an interruption, early stopping, progress.
+
+Until a training is done everything is in `OUT.part`; its `raison.json` says what it is made from. Then the model gets
+its name, and `raison.json` also has what came of it.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from raison.records import InputError, write_json
+
+RUN = "raison.json"  # in the model's folder: what it was trained with, and how that went
+CAME_OF_IT = ("history", "counts")  # keys of that file which are known only afterwards
+Progress = Callable[[float, dict[str, float]], None]
+
+
+def part_of(folder: Path) -> Path:
+    """Give the folder in which a training works until it is done."""
+    return folder.with_name(folder.name + ".part")
+
+
+def is_done(folder: Path, frame: dict[str, Any]) -> bool:
+    """Whether the folder holds this very training, done; what an interruption at the very end left is removed.
+
+    Raises:
+        InputError: it holds something else.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    if _frame_of(folder) != _plain(frame):
+        raise InputError(f"{folder}: exists already and was made from something else; choose another folder")
+    if part_of(folder).exists():  # stopped after the model had got its name
+        shutil.rmtree(part_of(folder))
+    return True
+
+
+def begin(work: Path, frame: dict[str, Any]) -> None:
+    """Make the folder of a training, or find it as an interruption left it.
+
+    Raises:
+        InputError: it is of another training.
+    """
+    if work.exists() and _frame_of(work) != _plain(frame):
+        raise InputError(f"{work}: an interrupted training with other settings is here; finish it or remove it")
+    write_json(work / RUN, frame)
+
+
+def _plain(frame: dict[str, Any]) -> dict[str, Any]:
+    return msgspec.json.decode(msgspec.json.encode(frame))
+
+
+def _frame_of(folder: Path) -> dict[str, Any] | None:
+    try:
+        frame: dict[str, Any] = msgspec.json.decode((folder / RUN).read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return None
+    return {key: value for key, value in frame.items() if key not in CAME_OF_IT}
+
+
+def last_checkpoint(work: Path) -> str | None:
+    """Give the last checkpoint that was written whole."""
+    found = [path for path in work.glob("checkpoint-*") if (path / "trainer_state.json").exists()]
+    return str(max(found, key=lambda path: int(path.name.rpartition("-")[2]))) if found else None
+
+
+def finish(trainer: Any, tokenizer: Any, folder: Path, told: dict[str, Any], **saving: Any) -> None:
+    """Save the model beside its checkpoints, give it its name, and drop them.
+
+    Args:
+        trainer: Hugging Face's, done.
+        tokenizer: saved with the model.
+        folder: the model's name.
+        told: what `raison.json` says beside the history.
+        saving: arguments of the model's `save_pretrained`.
+    """
+    work = part_of(folder)
+    final = work / "final"
+    trainer.model.save_pretrained(final, **saving)
+    (final / "README.md").unlink(missing_ok=True)  # a model card of blanks that peft writes
+    tokenizer.save_pretrained(final)
+    write_json(final / RUN, {**told, "history": trainer.state.log_history})
+    if folder.exists():
+        folder.rmdir()
+    os.replace(final, folder)
+    shutil.rmtree(work)
+
+
+def arguments(config: Any, work: Path, has_dev: bool, **more: Any) -> Any:
+    """Give the trainer's arguments.
+
+    Args:
+        config: has `epochs`, `lr`, `weight_decay`, `bf16` and `seed`.
+        work: where checkpoints go.
+        has_dev: whether the epoch with the best dev accuracy is kept.
+        more: further ones.
+    """
+    from transformers import TrainingArguments
+
+    by_dev: dict[str, Any] = {
+        "eval_strategy": "epoch",
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "accuracy",
+        "greater_is_better": True,
+    }
+    return TrainingArguments(
+        output_dir=str(work),
+        num_train_epochs=config.epochs,
+        learning_rate=config.lr,
+        weight_decay=config.weight_decay,
+        bf16=config.bf16,
+        seed=config.seed,
+        save_strategy="epoch",
+        save_total_limit=2,
+        logging_strategy="epoch",
+        remove_unused_columns=False,
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        **(by_dev if has_dev else {}),
+        **more,
+    )
+
+
+def watch(trainer: Any, patience: int | None, progress: Progress | None) -> None:
+    """Stop early if asked to, and report progress instead of printing it."""
+    from transformers import EarlyStoppingCallback, TrainerCallback
+    from transformers.trainer_callback import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+    if patience is not None:
+        trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=patience))
+    if progress is None:
+        return
+    report = progress
+
+    class Reporter(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            report(state.global_step / max(state.max_steps, 1), {})
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            report(state.global_step / max(state.max_steps, 1), dict(logs or {}))
+
+    trainer.add_callback(Reporter())
