@@ -1,0 +1,277 @@
+"""The model under check: it answers a task, and it speaks.
+
+Checks of explanations need both. An answer is scored where the model is at hand (`Scored`), or read from a reply where
+only replies are to be had (`Spoken`).
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, cast
+
+import msgspec
+import numpy as np
+
+from raison.checks.wording import Wording, fill
+from raison.masking import ModelInput, make_operator
+from raison.models.answerer import Answerer, Calibrate, Normalise, Score
+from raison.models.chat import Conversation, Message, Reply, render
+from raison.models.generator import Generator
+from raison.models.scorer import softmax
+from raison.models.tasks import Task, shuffled
+from raison.prompting.labels import read_label
+from raison.records import Record
+from raison.words import Ints, Mask, Segmenter, WordGrid, settings_kept, whitespace_words, word_grid
+
+UNKNOWN = "unknown"  # the label of "it can't be told"
+# Free text may well say "I can't see a dog": what counts is that the model will not do as it is asked, or apologises.
+_DECLINED = re.compile(
+    r"\b(?:I(?:['’]m| am)? )?(?:can(?:['’]t|not| not)|could(?:n['’]t| not)|won['’]t|will not|(?:un|not )able to|"
+    r"(?:must|have to) (?:decline|refuse) to)\s+(?:help|assist|answer|comply|provide|explain|continue|fulfil|engage|"
+    r"discuss|share|do (?:that|this|so)|(?:re)?write|create|generate|process|respond)\b"
+    r"|\bas an? (?:AI|artificial|language model)|^\W*(?:I(?:['’]m| am) )?(?:very )?sorry\b"
+    r"|^\W*(?:es tut mir leid|entschuldigung|(?:je suis )?désolé|lo siento|desculpe|mi dispiace|извините|抱歉|对不起|"
+    r"申し訳|죄송|xin lỗi)",
+    re.IGNORECASE,
+)
+
+
+class Answer(NamedTuple):
+    """What the model answered."""
+
+    label: str | None  # None = no valid answer
+    probabilities: dict[str, float] | None = None  # None where only replies are to be had
+
+
+class Subject(Protocol):
+    """What a check needs of a model."""
+
+    name: str
+    labels: tuple[str, ...]
+    task: Task
+    segment: Segmenter
+    shuffle: int | None
+    generator: Generator
+
+    def answers(self, records: Sequence[Record]) -> list[Answer]:
+        """Answer the task for each record."""
+        ...
+
+    def after(self, conversations: Sequence[Conversation]) -> list[Answer]:
+        """Answer at the end of each conversation."""
+        ...
+
+    def masked(self, records: Sequence[Record], masks: Sequence[Mask], marker: str) -> list[Answer]:
+        """Answer the task for each record with a marker in the place of each word of its mask (words,)."""
+        ...
+
+    def with_unknown(self, wording: Wording) -> "Subject":
+        """Give the same model with `unknown` among its labels, told that words may be missing."""
+        ...
+
+
+class Scored:
+    """A causal language model at hand: labels are scored, words are masked on token ids.
+
+    Args:
+        answerer: scores labels.
+        generator: speaks; for a model that explains itself, the same model.
+    """
+
+    def __init__(self, answerer: Answerer, generator: Generator) -> None:
+        self.answerer, self.generator = answerer, generator
+        self.name, self.labels, self.task = answerer.name, answerer.labels, answerer.task
+        self.segment, self.shuffle = answerer.segment, answerer.shuffle
+
+    def answers(self, records: Sequence[Record]) -> list[Answer]:
+        """Score the labels after each record's prompt."""
+        return [Answer(row.label, row.probabilities) for row in self.answerer.predict(records)]
+
+    def after(self, conversations: Sequence[Conversation]) -> list[Answer]:
+        """Score the labels after each conversation; one that is longer than the model reads has no valid answer."""
+        rows = [self._ids(conversation) for conversation in conversations]
+        fits = [index for index, ids in enumerate(rows) if len(ids) <= self.answerer.max_length]
+        inputs = [ModelInput(rows[i], np.zeros_like(rows[i]), np.ones(len(rows[i]), dtype=np.bool_)) for i in fits]
+        found = dict(zip(fits, self._named(softmax(self.answerer.logits(inputs))), strict=True)) if fits else {}
+        return [found.get(index, Answer(None)) for index in range(len(rows))]
+
+    def masked(self, records: Sequence[Record], masks: Sequence[Mask], marker: str) -> list[Answer]:
+        """Score the labels with words replaced on token ids."""
+        operator = make_operator(f"text:{marker}", self.answerer.tokenizer)
+        encoded = self.answerer.encode(records)
+        found = self.answerer.predict_masked(encoded, [mask[None] for mask in masks], operator)
+        return [answer for rows in found for answer in self._named(rows)]
+
+    def with_unknown(self, wording: Wording) -> "Scored":
+        """Give the same model, not a copy, with one more label."""
+        old = self.answerer
+        made = Answerer(
+            old.model,
+            old.tokenizer,
+            _open_task(self, wording),
+            labels=_and_unknown(self.labels),
+            name=old.name,
+            segment=old.segment,
+            max_tokens=old.max_tokens,
+            score=cast("Score", old.scored),
+            normalise=cast("Normalise", old.normalise),
+            calibrate=cast("Calibrate", old.calibrate),
+            shuffle=old.shuffle,
+        )
+        return Scored(made, self.generator)
+
+    def _ids(self, conversation: Conversation) -> Ints:
+        """Tokenize a conversation; a model without a chat template reads the task's `answer` at its end."""
+        tokenizer, cue = self.answerer.tokenizer, self.task.answer
+        if not tokenizer.chat_template and cue:
+            last = conversation[-1]
+            conversation = [*conversation[:-1], {**last, "content": f"{last['content']}\n{cue}"}]
+        return token_ids(tokenizer, *render(tokenizer, conversation))[0]
+
+    def _named(self, probabilities: Any) -> list[Answer]:
+        return [
+            Answer(self.labels[int(row.argmax())], dict(zip(self.labels, row.tolist(), strict=True)))
+            for row in probabilities
+        ]
+
+
+class Spoken:
+    """A model of which only replies are to be had, such as one behind a server: labels are read from what it says.
+
+    Args:
+        generator: gives the replies.
+        task: what is asked.
+        labels: to choose from.
+        segment: how texts are cut into words.
+        shuffle: seed by which each record's prompt names the labels in an order of its own; None = always the same.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        task: Task,
+        labels: Sequence[str],
+        segment: Segmenter = whitespace_words,
+        shuffle: int | None = None,
+    ) -> None:
+        self.generator, self.task, self.labels = generator, task, tuple(labels)
+        self.name, self.segment, self.shuffle = generator.name, segment, shuffle
+
+    def answers(self, records: Sequence[Record]) -> list[Answer]:
+        """Read the label from the reply to each record's prompt."""
+        return self.after([question(self, record) for record in records])
+
+    def after(self, conversations: Sequence[Conversation]) -> list[Answer]:
+        """Read the label from the reply to each conversation."""
+        words = {label: self.task.word(label) for label in self.labels}
+        replies = self.generator.generate(conversations) if conversations else []
+        return [Answer(read_label(reply.text, words)) for reply in replies]
+
+    def masked(self, records: Sequence[Record], masks: Sequence[Mask], marker: str) -> list[Answer]:
+        """Read the label from the reply to each record's prompt, with words replaced in its texts."""
+        rows = zip(records, masks, strict=True)
+        return self.answers([redacted(record, word_grid(record, self.segment), mask, marker) for record, mask in rows])
+
+    def with_unknown(self, wording: Wording) -> "Spoken":
+        """Give the same model with one more label."""
+        labels = _and_unknown(self.labels)
+        return Spoken(self.generator, _open_task(self, wording), labels, self.segment, self.shuffle)
+
+
+def _and_unknown(labels: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys([*labels, UNKNOWN]))
+
+
+def _open_task(subject: Subject, wording: Wording) -> Task:
+    """Give the task with an announcement that words may be missing, and a word for `unknown`."""
+    task, said = subject.task, wording.unknown
+    words = {label: task.word(label) for label in subject.labels}
+    announced = fill(said.announce, {"marker": said.marker, "unknown": words.get(UNKNOWN, said.word)})
+    return msgspec.structs.replace(
+        task, prompt=f"{task.prompt.rstrip()} {announced}", labels={**words, UNKNOWN: words.get(UNKNOWN, said.word)}
+    )
+
+
+# ------------------------------------------------------------------------------------------------ conversations
+
+
+def question(subject: Subject, record: Record) -> list[Message]:
+    """Give the conversation that asks for a record's label."""
+    order = shuffled(subject.labels, subject.shuffle, record.id)
+    return subject.task.messages(subject.task.texts(record), order)
+
+
+class Said(NamedTuple):
+    """A reply in words, or why there is none."""
+
+    text: str | None
+    failure: str | None = None  # "no reply", "empty reply", "refusal", "cut off"
+    declines: bool = False  # reads like a refusal
+
+
+def say(
+    subject: Subject, conversations: Sequence[Conversation], *, whole: bool = False, declining: bool = True
+) -> list[Said]:
+    """Let the model speak; what is no answer to what was asked is a stated failure.
+
+    Args:
+        subject: the model.
+        conversations: one reply for each.
+        whole: a reply that was cut at its length is a failure too.
+        declining: a reply that reads like a refusal is one, by rules that know English, and apologies in some more.
+    """
+    replies = subject.generator.generate(conversations) if conversations else []
+    heard = [_heard(reply, whole) for reply in replies]
+    return [Said(None, "refusal") if declining and said.declines else said for said in heard]
+
+
+def _heard(reply: Reply, whole: bool) -> Said:
+    if reply.text is None:
+        return Said(None, "no reply")
+    text = reply.text.rpartition("</think>")[2]
+    text = text.encode("utf-8", "replace").decode()  # half a surrogate pair can't be written
+    if not text.strip():
+        return Said(None, "empty reply")
+    if whole and reply.finish == "length":
+        return Said(None, "cut off")
+    return Said(text, declines=_DECLINED.search(text[:200]) is not None)
+
+
+def explanations(subject: Subject, records: Sequence[Record], labels: Sequence[str], wording: Wording) -> list[Said]:
+    """Ask in the same chat why each label was answered: free text."""
+    return say(
+        subject,
+        [
+            [*question(subject, record), *why(subject.task.word(label), wording)]
+            for record, label in zip(records, labels, strict=True)
+        ],
+    )
+
+
+def why(word: str, wording: Wording) -> list[Message]:
+    """Give how a conversation goes on that asks for the reasons of an answer."""
+    return [{"role": "assistant", "content": word}, {"role": "user", "content": wording.explanation.ask}]
+
+
+# ------------------------------------------------------------------------------------------------ texts and ids
+
+
+def redacted(record: Record, grid: WordGrid, mask: Mask, marker: str) -> Record:
+    """Give a record with a marker in the place of each marked word (words,) of its texts."""
+    fields: dict[str, str] = {}
+    for (name, text), gone in zip(record.fields.items(), grid.split(mask).values(), strict=True):
+        new = text
+        for index in np.flatnonzero(gone)[::-1].tolist():
+            start, end = grid.words[name][index]
+            new = new[:start] + marker + new[end:]
+        fields[name] = new
+    return msgspec.structs.replace(record, fields=fields)
+
+
+def token_ids(tokenizer: Any, text: str, add_special: bool) -> tuple[Ints, Ints]:
+    """Give the ids (tokens,) and characters (tokens, 2) of a text, without special tokens that would close it."""
+    with settings_kept(tokenizer):
+        encoding = tokenizer([text], add_special_tokens=add_special, truncation=False, padding=False).encodings[0]
+    ids, offsets = np.array(encoding.ids, dtype=np.int64), np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+    inside = np.flatnonzero(~np.array(encoding.special_tokens_mask, dtype=np.bool_))
+    size = len(ids) if not add_special else int(inside[-1]) + 1 if len(inside) else 0
+    return ids[:size], offsets[:size]
