@@ -69,7 +69,7 @@ def _encoded(tokenizer: Any, text: str) -> tuple[list[int], list[int]]:
     return found.input_ids, found.token_type_ids
 
 
-def _resident(name: str) -> float:
+def resident(name: str) -> float:
     """Give the resident memory (VmRSS) or its peak (VmHWM) in MB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(float(line.split()[1]) / 1024 for line in lines if line.startswith(name))
@@ -82,9 +82,9 @@ def main() -> None:
     explain(text[:40])  # imports and buffers that any first call makes
     ctypes.CDLL(None).malloc_trim(0)  # what loading left over would hide a part of the rise
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before = _resident("VmRSS")
+    before = resident("VmRSS")
     took, _ = common.seconds(lambda: explain(text))
-    rise = _resident("VmHWM") - before
+    rise = resident("VmHWM") - before
     print("@@" + json.dumps({"mb": round(rise, 1), "seconds": took}))
 
 

@@ -12,6 +12,7 @@ from raison.models.scorer import Batch
 from raison.words import Tokens
 
 LEAST = 16  # tokens in common below which a version is better run whole
+AGAIN = 1 / 16  # of a batch's tokens, that may be computed again although a row shares them
 Given = ModelInput | Tokens
 
 
@@ -25,13 +26,14 @@ class SharedPrefix:
     def __init__(self, model: Any) -> None:
         self.model = model
 
-    def batches(
+    def batches(  # noqa: PLR0917
         self,
         inputs: Sequence[Given],
         of: Sequence[Given],
         max_tokens: int,
         pad: Callable[[Sequence[Given]], Batch],
         least: int = LEAST,
+        last: int = 1,
     ) -> Generator[tuple[NDArray[np.int64], Batch, Any]]:
         """Give batches of what each input has after the part that it shares.
 
@@ -41,6 +43,7 @@ class SharedPrefix:
             max_tokens: padded tokens of one batch.
             pad: makes a batch.
             least: shortest beginning that is shared.
+            last: how many tokens at the end of each input are read, so that they are never taken as shared.
 
         Returns:
             Indices, the batch (its ids are those of the rest, attention and lengths those of the whole), and the
@@ -51,7 +54,7 @@ class SharedPrefix:
             groups.setdefault(id(whole), []).append(index)
         for members in groups.values():
             whole = of[members[0]]
-            common = np.array([_in_common(inputs[index], whole) for index in members])
+            common = np.array([_in_common(inputs[index], whole, last) for index in members])
             order = np.array(members)[np.argsort(-common, kind="stable")]
             common = -np.sort(-common, kind="stable")
             layers = self._layers(whole.ids[: common[0]]) if common[0] >= least and len(members) > 1 else []
@@ -89,9 +92,9 @@ class SharedPrefix:
         return cache
 
 
-def _in_common(row: Given, whole: Given) -> int:
-    """Count the tokens that a version begins with like its whole prompt; its last token is never counted."""
-    size = min(len(row.ids) - 1, len(whole.ids))
+def _in_common(row: Given, whole: Given, last: int = 1) -> int:
+    """Count the tokens that a version begins with like its whole prompt; its last ones are never counted."""
+    size = max(min(len(row.ids) - last, len(whole.ids)), 0)
     same = row.ids[:size] == whole.ids[:size]
     if isinstance(row, ModelInput):
         same = same & row.attention[:size]
@@ -101,11 +104,17 @@ def _in_common(row: Given, whole: Given) -> int:
 def _batch_end(
     inputs: Sequence[Given], order: NDArray[np.int64], common: NDArray[np.int64], start: int, max_tokens: int
 ) -> int:
-    """Give where the batch ends that begins at `start`: rows times the longest rest are at most `max_tokens`."""
-    longest, stop = 0, start
+    """Give where the batch ends that begins at `start`.
+
+    Rows times the longest rest are at most `max_tokens`. A batch shares what all its rows share, so the more they
+    differ the more is computed again; that is at most `AGAIN` of `max_tokens`.
+    """
+    longest, again, stop = 0, 0, start
     while stop < len(order):
         longest = max(longest, len(inputs[int(order[stop])].ids))
-        if stop > start and (stop + 1 - start) * (longest - int(common[stop])) > max_tokens:
+        again += (stop - start) * int(common[max(stop - 1, start)] - common[stop])
+        full = (stop + 1 - start) * (longest - int(common[stop])) > max_tokens
+        if stop > start and (full or again > AGAIN * max_tokens):
             break
         stop += 1
     return stop
