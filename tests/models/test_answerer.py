@@ -186,6 +186,20 @@ def test_calibration_takes_what_a_prompt_without_content_says():
     np.testing.assert_allclose(by_length.logits(rows), raw / [len(ids) for ids in plain.label_ids], atol=1e-5)
 
 
+def test_attention_is_that_of_the_prompt_whatever_else_is_run():
+    plain = [row.scores for row in extract(make(), RECORDS, "attention")]
+    for options in ({"calibrate": "prior"}, {"normalise": "length"}):
+        for row, scores in zip(extract(make(**options), RECORDS, "attention"), plain, strict=True):
+            for name, values in row.scores.items():
+                np.testing.assert_allclose(values, scores[name], atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"calibrate": "x"}, {"score": "x"}, {"normalise": "x"}, {"labels": ["one"]}])
+def test_impossible_options_are_refused(options):
+    with pytest.raises(InputError, match="expected"):
+        make(**options)
+
+
 def test_the_order_of_labels_is_shuffled_by_seed_and_record():
     answerer = make(shuffle=3)
     texts = [answerer.tokenizer.decode(row.ids) for row in answerer.encode(RECORDS * 4)]

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 import numpy as np
@@ -78,6 +78,9 @@ class Answerer(Scorer):
         self.labels = tuple(labels or self.task.labels)
         if len(self.labels) < 2:
             raise InputError(f"task {self.task.name}: expected at least two labels to choose from")
+        for said, known in ((score, Score), (normalise, Normalise), (calibrate, Calibrate)):
+            if said not in get_args(known):
+                raise InputError(f"{said!r}: expected {', '.join(get_args(known))}")
         self.segment = segment
         self.name = name or Path(str(getattr(model.config, "_name_or_path", ""))).name or type(model).__name__
         self.device = model.get_input_embeddings().weight.device
@@ -324,7 +327,8 @@ class Answerer(Scorer):
         records = [Record(str(index), dict.fromkeys(self.task.fields, text)) for index, text in enumerate(texts)]
         plain, self.calibrate = self.calibrate, "none"
         try:
-            scores = self.logits([self._encode(record, self.labels) for record in records])
+            with unobserved():
+                scores = self.logits([self._encode(record, self.labels) for record in records])
         finally:
             self.calibrate = plain
         found = scores[0] if plain == "prior" else np.log(softmax(scores).mean(axis=0))

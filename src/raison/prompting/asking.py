@@ -8,7 +8,7 @@ from raison.attribution.extract import fingerprint
 from raison.models.answerer import Answerer
 from raison.models.generator import Generator, LocalGenerator
 from raison.models.server import ServerGenerator
-from raison.models.tasks import Task, labels_of, shuffled, task_of
+from raison.models.tasks import Task, labels_of, task_of
 from raison.prompting.extract import explain_to_file
 from raison.prompting.labels import read_label
 from raison.rationales import Rationale, load_scores
@@ -33,13 +33,11 @@ def answers(
     generator: Generator, task: Task, labels: Sequence[str], records: Sequence[Record], progress: str | None = None
 ) -> list[Prediction]:
     """Let a model that only writes answer the task, and read its labels; a reply without one has the label None."""
-    orders = [shuffled(labels, None, record.id) for record in records]
-    asked = [task.messages(task.texts(record), order) for record, order in zip(records, orders, strict=True)]
-    words = {task.word(label): label for label in labels}
+    asked = [task.messages(task.texts(record), labels) for record in records]
+    words = {label: task.word(label) for label in labels}
     found: list[Prediction] = []
     for record, reply in zip(records, generator.generate(asked, progress), strict=True):
-        word = read_label(reply.text or "", tuple(words))
-        found.append(Prediction(record.id, generator.name, words[word] if word else None, None, reply.text))
+        found.append(Prediction(record.id, generator.name, read_label(reply.text, words), None, reply.text))
     return found
 
 
