@@ -108,3 +108,17 @@ def test_the_study_runs_before_and_after_and_goes_on_where_it_stopped(desk, caps
     capsys.readouterr()
     assert run(*command) == 0
     assert {path: path.read_bytes() for path in out.rglob("*.json*")} == first
+
+
+def test_a_model_that_writes_is_judged_by_what_it_writes(desk):
+    records = desk / "passages.jsonl"
+    fields = [{"passage": f"a man reads a red book {number}", "question": "what"} for number in range(6)]
+    rows = [{"id": str(i), "task": "question_answering", "fields": texts} for i, texts in enumerate(fields)]
+    records.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    scores, out = desk / "written.jsonl", desk / "written"
+    command = ("--model", desk / "lm", "--data", records)
+    assert run("extract", *command, "--method", "occlusion", "--out", scores) == 0
+    assert run("evaluate", *command, "--rationales", scores, "--budget", "k:2", "--draws", 2, "--out", out) == 0
+    verdict = load_verdict(out)
+    assert verdict.cell("log_probability_drop", "occlusion").n == 6
+    assert verdict.cell("answer_flip_rate", "occlusion").value is not None

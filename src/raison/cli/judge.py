@@ -33,8 +33,11 @@ from raison.cli.common import (
 from raison.records import InputError
 
 if TYPE_CHECKING:
-    from raison.evaluation import Verdict
+    from raison.evaluation import Options, Verdict
+    from raison.evaluation.evaluate import Sources
+    from raison.models.scorer import Scorer
     from raison.rationales import Rationale, WordScores
+    from raison.records import Record
 
 
 @app.command()
@@ -54,6 +57,7 @@ def evaluate(
     one_out: Annotated[bool, Option("--one-out", help="Also correlate scores with leaving each word out.")] = False,
     also: Annotated[list[str] | None, Option(help="Further metrics: normalised, log-odds, flips, ...")] = None,
     tuned: Annotated[str | None, Option(help="Of f-fidelity: the model tuned on records with masked words.")] = None,
+    loose: Annotated[bool, Option("--loose", help="Of written outputs: token F1 of .5 is a match.")] = False,
     seed: Seed = 0,
     json: Json = None,
     source: Format = None,
@@ -75,8 +79,6 @@ def evaluate(
     from raison.attribution.extract import fingerprint
     from raison.evaluation.evaluate import by_source, make_options
     from raison.evaluation.extras import bill, expect_possible, names_in
-    from raison.evaluation.files import evaluate_to_folder
-    from raison.models.batching import bar, catch_up
 
     names, files = names_in(also or [], more or [])
     given = {
@@ -97,9 +99,32 @@ def evaluate(
     models = {one.name + mark: fingerprint(one) for one, mark in ((judged, ""), (other, " (tuned)")) if one}
     for line in (*_of_others([*rationales, *files], set(models.values())), *bill(options, records, len(sources))):
         say(line)
-    with bar("judging", len(records)) as advance:
-        verdict = evaluate_to_folder(out, judged, records, sources, options, models, catch_up(advance), other)
+    verdict = _judge(out, (judged, other), records, sources, (options, loose), models)
     _finish(verdict, out, json)
+
+
+def _judge(
+    out: str,
+    models: "tuple[Scorer | None, Scorer | None]",
+    records: "list[Record]",
+    sources: "Sources",
+    how: "tuple[Options, bool]",
+    marks: dict[str, str],
+) -> "Verdict":
+    """Judge a model's labels, or what it writes."""
+    from raison.evaluation.answers import Rewriting
+    from raison.evaluation.files import evaluate_to_folder
+    from raison.evaluation.output_files import evaluate_outputs_to_folder
+    from raison.models.batching import bar, catch_up
+    from raison.models.writer import Writer
+
+    (judged, tuned), (options, loose) = models, how
+    with bar("judging", len(records)) as advance:
+        reach = catch_up(advance)
+        if isinstance(judged, Writer):
+            match = Rewriting(match="f1" if loose else "exact")
+            return evaluate_outputs_to_folder(out, judged, records, sources, options, marks, match, reach)
+        return evaluate_to_folder(out, judged, records, sources, options, marks, reach, tuned)
 
 
 def _of_others(files: list[str], models: set[str]) -> list[str]:

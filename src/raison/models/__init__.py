@@ -2,5 +2,6 @@
 
 from raison.models.answerer import Answerer
 from raison.models.classifier import Classifier
+from raison.models.writer import Writer
 
-__all__ = ["Answerer", "Classifier"]
+__all__ = ["Answerer", "Classifier", "Writer"]

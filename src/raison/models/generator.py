@@ -1,6 +1,6 @@
 """Generators: conversations in, replies out. The local one runs a causal language model in batches."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol
@@ -159,6 +159,17 @@ class LocalGenerator:
             encoded = self.tokenizer(text, add_special_tokens=special, truncation=False, padding=False, verbose=False)
         return encoded["input_ids"]
 
+    def continue_ids(self, prompts: Sequence[Sequence[int]]) -> list[list[int] | None]:
+        """Give the ids that follow each prompt, without the token that ended them.
+
+        None stands where a prompt is empty, or leaves the model no position for a reply.
+        """
+        found: list[list[int] | None] = [None] * len(prompts)
+        able = [place for place, prompt in enumerate(prompts) if not self._problem(len(prompt))]
+        for index, ids in self._answers([list(prompts[place]) for place in able]):
+            found[able[index]] = ids[:-1] if ids[-1] in self._ends else ids
+        return found
+
     def _problem(self, length: int) -> str | None:
         """Say why a prompt of this many tokens can't be answered."""
         if not length:
@@ -172,22 +183,27 @@ class LocalGenerator:
         return min(self.max_new_tokens, self._positions - length) if self._positions else self.max_new_tokens
 
     def _run(self, places: list[int], prompts: list[list[int]], keep: Keep) -> None:
+        """Make replies of what follows the prompts."""
+        for index, ids in self._answers([prompts[place] for place in places]):
+            text = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            finish = "stop" if ids[-1] in self._ends else "length"
+            keep(places[index], Reply(text, finish, None, len(prompts[places[index]]), len(ids)))
+
+    def _answers(self, prompts: list[list[int]]) -> Iterator[tuple[int, list[int]]]:
         """Generate in batches; a prompt with less room than the others is a batch of its own."""
-        sizes = [len(prompts[place]) for place in places]
+        sizes = [len(prompt) for prompt in prompts]
         lengths = [
             size + self.max_new_tokens if self._room(size) == self.max_new_tokens else self.max_tokens for size in sizes
         ]
 
         def step(indices: batching.Indices) -> list[list[int]]:
-            return self._replies([prompts[places[i]] for i in indices])
+            return self._replies([prompts[i] for i in indices.tolist()])
 
         for indices, replies in batching.run(lengths, step, self.max_tokens):
-            for index, ids in zip(indices, replies, strict=True):
+            for index, ids in zip(indices.tolist(), replies, strict=True):
                 self.usage.requests += 1
                 self.usage.count(sizes[index], len(ids))
-                text = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-                finish = "stop" if ids[-1] in self._ends else "length"
-                keep(places[index], Reply(text, finish, None, sizes[index], len(ids)))
+                yield index, ids
 
     def _replies(self, prompts: list[list[int]]) -> list[list[int]]:
         """Generate the ids of replies to prompts, padded on the left; each with the token that ended it, if any did."""

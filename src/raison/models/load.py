@@ -1,4 +1,4 @@
-"""Load whatever scores labels: a sequence classifier, or a causal language model that is asked by a prompt."""
+"""Load whatever can be explained: a sequence classifier, or a causal language model that is asked by a prompt."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +10,7 @@ from raison.models.answerer import Answerer
 from raison.models.classifier import LOADING_ERRORS, Classifier, expect_folder, first_line
 from raison.models.scorer import Scorer
 from raison.models.tasks import labels_of, task_of
+from raison.models.writer import Writer
 from raison.records import InputError, Record
 
 ADAPTER = "adapter_config.json"
@@ -23,7 +24,7 @@ def load_scorer(
     trust_remote_code: bool = False,
     **options: Any,
 ) -> Scorer:
-    """Load a model by what it is: a causal language model becomes an `Answerer`, any other a `Classifier`.
+    """Load a model by what it is: an `Answerer` or `Writer` by its task, else a `Classifier`.
 
     Args:
         path: a folder or hub id.
@@ -36,8 +37,12 @@ def load_scorer(
         InputError: there is no such model, or an option that its kind does not take; the task or labels are not known.
     """
     if task is None and not is_causal(str(path), trust_remote_code):
-        return Classifier.load(path, trust_remote_code=trust_remote_code, **_for_classifier(str(path), options))
+        return Classifier.load(
+            path, trust_remote_code=trust_remote_code, **_plain(str(path), options, "is a sequence classifier")
+        )
     asked = task_of(records, task)
+    if asked.free:
+        return Writer.load(path, asked, trust_remote_code=trust_remote_code, **_plain(str(path), options, "writes"))
     labels = labels_of(asked, records)
     return Answerer.load(path, asked, labels=labels, trust_remote_code=trust_remote_code, **options)
 
@@ -62,10 +67,10 @@ def is_causal(name: str, trust_remote_code: bool = False) -> bool:
     return any(head.endswith(("ForCausalLM", "LMHeadModel")) for head in heads)
 
 
-def _for_classifier(name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Refuse options of an `Answerer` that say something."""
+def _plain(name: str, options: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Leave out options of an `Answerer`, and refuse those that say something."""
     plain = {"calibrate": "none", "normalise": "none", "shuffle": None, "four_bit": False}
     for key, default in plain.items():
         if options.get(key, default) != default:
-            raise InputError(f"{name} is a sequence classifier, which takes no option {key}")
+            raise InputError(f"{name} {kind}: option {key} is for models that answer with a label")
     return {key: value for key, value in options.items() if key not in plain}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from raison.models.chat import Message, render
 from raison.models.tasks import Task
 from raison.records import InputError, Record
-from raison.words import Place
+from raison.words import Ints, Place, settings_kept
 
 
 class Prompt(NamedTuple):
@@ -58,6 +58,25 @@ def lay_out(tokenizer: Any, task: Task, record: Record, labels: Sequence[str]) -
         if built == text:
             return Prompt(text, add_special, tuple(places))
     raise InputError(f"record {record.id!r}: the model's chat template changes its text, so words can't be traced")
+
+
+def tokens_of(tokenizer: Any, text: str, add_special: bool) -> tuple[Ints, Ints]:
+    """Give ids and characters (tokens, 2) of a text; special tokens that would close it are left out.
+
+    Raises:
+        InputError: the tokenizer is a slow one.
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        raise InputError(f"{type(tokenizer).__name__} gives no character offsets; a fast tokenizer is needed")
+    with settings_kept(tokenizer):
+        encoding = tokenizer([text], add_special_tokens=add_special, truncation=False, padding=False)
+    found = encoding.encodings[0]
+    ids, offsets = np.array(found.ids, dtype=np.int64), np.array(found.offsets, dtype=np.int64).reshape(-1, 2)
+    if add_special:
+        ends = np.flatnonzero(~np.array(found.special_tokens_mask, dtype=np.bool_))
+        size = int(ends[-1]) + 1 if len(ends) else 0
+        return ids[:size], offsets[:size]
+    return ids, offsets
 
 
 def with_reply(messages: Sequence[Message], reply: str) -> list[Message]:

@@ -1,4 +1,4 @@
-"""Classification by a prompt: what a causal language model is asked, and the words that stand for its labels.
+"""What a causal language model is asked by a prompt, and the words that stand for its labels where it has any.
 
 A task is data: a TOML file with the fields of a record that it shows, the prompt, and optionally the label words. Those
 that come with raison lie in `prompts/`; a user gives the path of their own.
@@ -10,6 +10,8 @@ that come with raison lie in `prompts/`; a user gives the path of their own.
     for = ["nli"]                           # optional: the records' `task` that it is taken for by itself
     [labels]                                # optional: label -> its word in the prompt and in the answer
     entailment = "yes"
+
+A task with `free = true` asks for a text of the model's own, such as an answer or a summary: it has no labels.
 """
 
 import difflib
@@ -28,7 +30,7 @@ from raison.records import InputError, Record
 
 
 class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"serves": "for"}):
-    """What a model is asked so that it gives one of some labels."""
+    """What a model is asked: for one of some labels, or for a text of its own."""
 
     fields: tuple[str, ...]
     prompt: str
@@ -37,6 +39,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"ser
     answer: str = "Answer:"
     serves: tuple[str, ...] = ()
     name: str = ""
+    free: bool = False  # no labels: the model writes
 
     def word(self, label: str) -> str:
         """Give the word that stands for a label."""
@@ -57,14 +60,14 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"ser
         return {name: record.fields[name] for name in self.fields}
 
     def messages(self, texts: Mapping[str, str], labels: Sequence[str], chat: bool = True) -> list[Message]:
-        """Give the conversation that asks for the label.
+        """Give the conversation that asks for the label, or for the text.
 
         Args:
             texts: field -> text.
-            labels: in the order in which the prompt names them.
+            labels: in the order in which the prompt names them; none for a free task.
             chat: whether the model has a chat template; without one the prompt ends with `answer`.
         """
-        known = {**texts, "labels": _listed([self.word(label) for label in labels])}
+        known = dict(texts) if self.free else {**texts, "labels": _listed([self.word(label) for label in labels])}
         content = _SLOT.sub(lambda found: known[found[1]], self.prompt).strip()
         if not chat and self.answer:
             content += f"\n{self.answer}"
@@ -139,8 +142,10 @@ def labels_of(task: Task, records: Sequence[Record]) -> tuple[str, ...]:
     """Give the labels to choose from: the task's own where they hold those of the records, else the records'.
 
     Raises:
-        InputError: neither the task nor the records name two labels.
+        InputError: neither the task nor the records name two labels, or the task is free.
     """
+    if task.free:
+        raise InputError(f"task {task.name} has no labels to choose from: it asks for a text")
     seen = dict.fromkeys(label for record in records for label in (*record.label_set, *_own(record)))
     if task.labels and all(label in task.labels for label in seen):
         return tuple(task.labels)
@@ -159,13 +164,15 @@ def _read(content: bytes, name: str) -> Task:
         task = msgspec.toml.decode(content, type=Task)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:  # a ValidationError is a DecodeError
         raise InputError(f"{name}: {' '.join(str(error).split())}") from None
-    slots = set[Any](_SLOT.findall(task.prompt))
+    slots, needed = set[Any](_SLOT.findall(task.prompt)), (*task.fields, *(() if task.free else ("labels",)))
     if not task.fields:
         raise InputError(f"{name}: `fields`: expected at least one field of the records")
-    for slot in (*task.fields, "labels"):
+    if task.free and task.labels:
+        raise InputError(f"{name}: `labels`: a free task has none")
+    for slot in needed:
         if slot not in slots:
             raise InputError(f"{name}: `prompt`: expected {{{slot}}} in it")
-    strange = sorted(slots - {*task.fields, "labels"})
+    strange = sorted(slots - {*needed})
     if strange:
         raise InputError(f"{name}: `prompt`: {{{strange[0]}}} is none of the fields {', '.join(task.fields)}")
     if len(set(task.labels.values())) < len(task.labels):
