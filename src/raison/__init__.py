@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from raison.attribution.imports import from_captum, from_inseq
     from raison.evaluation import Options, Verdict, evaluate
     from raison.masking import make_operator
-    from raison.models import Classifier
+    from raison.models import Answerer, Classifier, Writer
+    from raison.prompting import explain
     from raison.rationales import Budget, Rationale, WordScores, load_scores, parse_budget, save_scores
     from raison.records import Annotation, InputError, Prediction, Record, Span, read_records, write_records
     from raison.report import write_report
     from raison.sources import SOURCES, load, scan
     from raison.testbed import make_corpus
-    from raison.training import Config, finetune
+    from raison.training import Config, LoraConfig, finetune, finetune_lora
     from raison.words import word_grid
 
 __version__ = "0.1.0"
@@ -31,13 +32,14 @@ _HOMES = {
     "attribution.imports": ("from_captum", "from_inseq"),
     "evaluation": ("Options", "Verdict", "evaluate"),
     "masking": ("make_operator",),
-    "models": ("Classifier",),
+    "models": ("Answerer", "Classifier", "Writer"),
+    "prompting": ("explain",),
     "rationales": ("Budget", "Rationale", "WordScores", "load_scores", "parse_budget", "save_scores"),
     "records": ("Annotation", "InputError", "Prediction", "Record", "Span", "read_records", "write_records"),
     "report": ("write_report",),
     "sources": ("SOURCES", "load", "scan"),
     "testbed": ("make_corpus",),
-    "training": ("Config", "finetune"),
+    "training": ("Config", "LoraConfig", "finetune", "finetune_lora"),
     "words": ("word_grid",),
 }
 
@@ -45,10 +47,12 @@ __all__ = [
     "METHODS",
     "SOURCES",
     "Annotation",
+    "Answerer",
     "Budget",
     "Classifier",
     "Config",
     "InputError",
+    "LoraConfig",
     "Options",
     "Prediction",
     "Rationale",
@@ -56,10 +60,13 @@ __all__ = [
     "Span",
     "Verdict",
     "WordScores",
+    "Writer",
     "evaluate",
+    "explain",
     "extract",
     "extract_to_file",
     "finetune",
+    "finetune_lora",
     "from_captum",
     "from_inseq",
     "load",
