@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: demo test check quick bench docs clean
+.PHONY: demo test lint check bench docs clean
 
 # The marker files say what has been installed, so that a second `make` starts at once.
 $(VENV)/.base: pyproject.toml constraints.txt
@@ -23,11 +23,13 @@ test: $(VENV)/.dev            ## everything: quick and slow tests, and the docs 
 	$(BIN)/python -m pytest -n auto --dist loadfile
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir $(VENV)/site
 
-check: $(VENV)/.dev           ## before each commit: style, types, quick tests
+lint: $(VENV)/.dev            ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/python -m pytest -q -m 'not slow'
+
+check: lint                   ## before each commit: style, types, quick tests
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m 'not slow'
 
 bench: $(VENV)/.dev           ## speed and memory beside the peers; see benchmarks/README.md
 	$(BIN)/python benchmarks/attribution.py

@@ -191,7 +191,7 @@ def verdicts(rows: list[Row]) -> list[str]:
         f"(a) fastest setting of any peer over ours, at least 1: { {case: round(x, 2) for case, x in best.items()} }",
         f"(b) peers' defaults over ours, at least 1.5: {'; '.join(plain)}",
         f"(c) memory, at most 250 MB (50 steps, adaptive): {', '.join(mine) or 'not measured'}",
-        f"(c) 50 steps over adaptive, at least 3, and lowest rank agreement of any record, at least .9999: {', '.join(steps)}",
+        f"(c) 50 steps over adaptive, at least 3, and lowest rank agreement, at least .9999: {', '.join(steps)}",
     ]
 
 

@@ -4,11 +4,11 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from answerers import CORPUS, TOKENIZERS, causal, tokenizer
-from shared import shared_file
 
+from answerers import CORPUS, TOKENIZERS, causal, tokenizer
 from raison.models import Answerer
 from raison.sources import load
+from shared import shared_file
 
 FILES = ("esnli/test.jsonl.gz", "fever_eraser/test.jsonl.gz", "hatexplain/test.jsonl")
 
