@@ -8,14 +8,27 @@ from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from raison.attribution import extract
+from raison.evaluation import evaluate
 from raison.evaluation.alignment import mean_pairwise_f1
+from raison.evaluation.diagnosticity import GRADED, diagnosticity
+from raison.evaluation.extras import EXTRAS
 from raison.evaluation.faithfulness import comprehensiveness, flips, ratio_masks, sufficiency
 from raison.evaluation.statistics import bootstrap_mean
 from raison.masking import apply, make_operator
 from raison.models.scorer import softmax
 from raison.rationales import WordScores
 from raison.records import InputError, problems, read_records, write_records
-from raison.testbed import LABELS, Person, grade_metric, grade_scores, lexicon, make_corpus, rule_label, truth_mask
+from raison.testbed import (
+    LABELS,
+    Person,
+    grade_metric,
+    grade_scores,
+    lexicon,
+    make_corpus,
+    rivals,
+    rule_label,
+    truth_mask,
+)
 from raison.training import small_model
 from raison.words import human_masks, word_grid
 
@@ -375,6 +388,19 @@ def test_metrics_rank_the_truth_above_a_random_rationale(learned, metric):
     model, records = learned
     grade = grade_metric(behaviour(model, records)[metric], records)
     assert bootstrap_mean(grade.values).low > 0.6  # 1/2 is no knowledge
+
+
+@pytest.mark.slow
+def test_metrics_know_the_planted_words_from_others(learned):
+    """On a model whose reasons are known, every metric is above chance (Zaman and Srivastava 2025)."""
+    model, records = learned[0], learned[1][:60]
+    options = {"budget": "match:truth", "one_out": True, "beam": 1, "draws": 10}
+    verdict = evaluate(model, records, rivals(records), also=list(EXTRAS), tuned=model, **options)
+    for against in ("random_words", "distractors"):
+        found = diagnosticity(verdict.items, "planted", against)
+        assert set(found) == set(GRADED)
+        assert [name for name, one in found.items() if not one.informative] == []
+        assert found["comprehensiveness"].estimate.value > 0.9
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from raison.records import InputError, Record, write_records
 from raison.testbed import LABELS, Kind, grade_scores, make_corpus
 from raison.training import small_model
 
-RECORDS = 200
+RECORDS = 120
 
 
 def run(out: str | Path, corpus: str, seed: int, say: Callable[[str], None]) -> Verdict:

@@ -3,13 +3,9 @@
 import numpy as np
 import pytest
 
-from raison.evaluation import evaluate
-from raison.evaluation.diagnosticity import GRADED, diagnosticity
-from raison.evaluation.extras import EXTRAS
 from raison.rationales import Rationale, top_k
 from raison.testbed import make_corpus, rivals, truth_mask
 from raison.testbed.grade import CUES
-from raison.training import small_model
 from raison.words import word_grid
 
 KINDS = ("single", "pair")
@@ -54,17 +50,3 @@ def test_rivals_depend_on_the_seed_and_the_record_alone():
         np.testing.assert_array_equal(a.scores["text"], b.scores["text"])
     pairs = zip(all_of_them["random_words"], other["random_words"], strict=True)
     assert any((a.scores["text"] > 0.5).tolist() != (b.scores["text"] > 0.5).tolist() for a, b in pairs)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_metrics_know_the_planted_words_from_others(kind):
-    """On a model whose reasons are known, every metric is above chance against random words."""
-    model, records = small_model(kind), make_corpus(kind, 60, 1000)
-    options = {"budget": "match:truth", "one_out": True, "beam": 1, "draws": 10}
-    verdict = evaluate(model, records, rivals(records), also=list(EXTRAS), tuned=model, **options)
-    for against in ("random_words", "distractors"):
-        found = diagnosticity(verdict.items, "planted", against)
-        assert set(found) == set(GRADED)
-        assert [name for name, one in found.items() if not one.informative] == []
-        assert found["comprehensiveness"].estimate.value > 0.9
