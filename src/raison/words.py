@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -109,11 +110,16 @@ def word_grid(record: Record, segment: Segmenter = whitespace_words) -> WordGrid
     return WordGrid(record.id, {name: tuple(segment(text)) for name, text in record.fields.items()})
 
 
+def pairs(spans: Sequence[tuple[int, int]]) -> Ints:
+    """Give starts and ends as an array (spans, 2); many times faster than numpy does by itself."""
+    return np.fromiter(chain.from_iterable(spans), dtype=np.int64, count=2 * len(spans)).reshape(-1, 2)
+
+
 def words_in_spans(words: Sequence[Span], spans: Sequence[Span]) -> Mask:
     """Mark the words that a span touches with at least one character: boolean array (words,)."""
     if not words:
         return np.zeros(0, dtype=np.bool_)
-    starts, ends = np.array(words).T
+    starts, ends = pairs(words).T
     mask = np.zeros(len(words), dtype=np.bool_)
     for start, end in spans:
         mask |= (starts < end) & (ends > start) & (start < end)
@@ -209,7 +215,7 @@ def settings_kept(tokenizer: Any) -> Generator[None]:
 
 def _aligned(grid: WordGrid, encoding: Any) -> Tokens:
     sequence = np.array([-1 if s is None else s for s in encoding.sequence_ids], dtype=np.int64)
-    offsets = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+    offsets = pairs(encoding.offsets)
     return Tokens(
         grid,
         ids=np.array(encoding.ids, dtype=np.int64),
@@ -235,7 +241,7 @@ def words_of_tokens(offsets: Ints, sequence: Ints, words: Sequence[Sequence[Span
     for index, spans in enumerate(words):
         inside = np.flatnonzero(sequence == index)
         if len(spans) and len(inside):
-            starts, ends = np.array(spans).T
+            starts, ends = pairs(spans).T
             nearest = np.searchsorted(ends, offsets[inside, 0], side="right")  # first word that ends after its start
             word = np.minimum(nearest, len(spans) - 1)
             covered = (nearest < len(spans)) & (starts[word] < offsets[inside, 1])

@@ -23,12 +23,12 @@ from raison.models import batching
 from raison.models.branches import additive, attention_mask, grow, label_scores
 from raison.models.classifier import LOADING_ERRORS, expect_folder, first_line, longest
 from raison.models.prefix import SharedPrefix
-from raison.models.prompt import lay_out, shortened
+from raison.models.prompt import lay_out, shortened, tokens_of
 from raison.models.scorer import Batch, Scorer, embeddings_are, projected, softmax
 from raison.models.tasks import Task, load_task, shuffled
 from raison.models.watch import unobserved
 from raison.records import InputError, Record
-from raison.words import Segmenter, Tokens, settings_kept, whitespace_words, word_grid, words_of_places
+from raison.words import Segmenter, Tokens, whitespace_words, word_grid, words_of_places
 
 Normalise = Literal["none", "length"]
 Calibrate = Literal["none", "prior", "contextual"]
@@ -171,7 +171,7 @@ class Answerer(Scorer):
 
     def _encode(self, record: Record, order: Sequence[str]) -> Tokens:
         prompt = lay_out(self.tokenizer, self.task, record, order)
-        ids, offsets = self._tokens(prompt.text, prompt.add_special)
+        ids, offsets = tokens_of(self.tokenizer, prompt.text, prompt.add_special)
         grid = word_grid(record, self.segment)
         word = words_of_places(offsets, grid, prompt.places)
         if len(ids) > self.max_length:
@@ -181,30 +181,16 @@ class Answerer(Scorer):
             ids, word = ids[kept], word[kept]
         return Tokens(grid, ids, np.zeros_like(ids), word)
 
-    def _tokens(self, text: str, add_special: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Give ids and characters (tokens, 2) of a text; special tokens that would close it are left out."""
-        if not getattr(self.tokenizer, "is_fast", False):
-            raise InputError(f"{type(self.tokenizer).__name__} gives no character offsets; a fast tokenizer is needed")
-        with settings_kept(self.tokenizer):
-            encoding = self.tokenizer([text], add_special_tokens=add_special, truncation=False, padding=False)
-        found = encoding.encodings[0]
-        ids, offsets = np.array(found.ids, dtype=np.int64), np.array(found.offsets, dtype=np.int64).reshape(-1, 2)
-        if add_special:
-            ends = np.flatnonzero(~np.array(found.special_tokens_mask, dtype=np.bool_))
-            size = int(ends[-1]) + 1 if len(ends) else 0
-            return ids[:size], offsets[:size]
-        return ids, offsets
-
     def _label_ids(self) -> list[list[int]]:
         """Give the tokens of each label as they follow the prompt."""
         record = Record("", dict.fromkeys(self.task.fields, "x"))
         prompt = lay_out(self.tokenizer, self.task, record, self.labels)
-        before, _ = self._tokens(prompt.text, prompt.add_special)
+        before, _ = tokens_of(self.tokenizer, prompt.text, prompt.add_special)
         space = "" if prompt.text[-1:].isspace() or self.tokenizer.chat_template else " "
         found: dict[tuple[int, ...], str] = {}
         for label in self.labels:
             word = self.task.word(label)
-            ids, _ = self._tokens(prompt.text + space + word, prompt.add_special)
+            ids, _ = tokens_of(self.tokenizer, prompt.text + space + word, prompt.add_special)
             rest = tuple(ids[len(before) :].tolist())
             if ids[: len(before)].tolist() != before.tolist() or not rest:
                 raise InputError(f"label {label!r}: its word {word!r} does not follow the prompt as tokens of its own")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from raison.models.chat import Message, render
 from raison.models.tasks import Task
 from raison.records import InputError, Record
-from raison.words import Ints, Place, settings_kept
+from raison.words import Ints, Place, pairs, settings_kept
 
 
 class Prompt(NamedTuple):
@@ -71,7 +71,7 @@ def tokens_of(tokenizer: Any, text: str, add_special: bool) -> tuple[Ints, Ints]
     with settings_kept(tokenizer):
         encoding = tokenizer([text], add_special_tokens=add_special, truncation=False, padding=False)
     found = encoding.encodings[0]
-    ids, offsets = np.array(found.ids, dtype=np.int64), np.array(found.offsets, dtype=np.int64).reshape(-1, 2)
+    ids, offsets = np.array(found.ids, dtype=np.int64), pairs(found.offsets)
     if add_special:
         ends = np.flatnonzero(~np.array(found.special_tokens_mask, dtype=np.bool_))
         size = int(ends[-1]) + 1 if len(ends) else 0
