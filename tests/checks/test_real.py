@@ -16,10 +16,11 @@ from raison.checks import (
     self_consistency,
 )
 from raison.checks import chain as chains
-from raison.checks.subject import UNKNOWN, say, token_ids
+from raison.checks.subject import UNKNOWN, say
 from raison.models.answerer import Answerer
 from raison.models.chat import render
 from raison.models.generator import LocalGenerator
+from raison.models.prompt import tokens_of
 from raison.records import InputError
 from speakers import LABELS, TASK, TEXTS, record, sentiment, spoken
 
@@ -94,7 +95,7 @@ def test_token_ids_are_those_of_the_generator():
             words = answerers.tokenizer(kind, chat)
             talk = [{"role": "user", "content": "the red book"}]
             generator = LocalGenerator(answerers.causal("llama", words), words)
-            assert token_ids(words, *render(words, talk))[0].tolist() == generator.encode(talk)
+            assert tokens_of(words, *render(words, talk))[0].tolist() == generator.encode(talk)
 
 
 # ------------------------------------------------------------------------------------------------ files, wordings

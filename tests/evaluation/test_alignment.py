@@ -4,10 +4,8 @@ import gzip
 import itertools
 import json
 import math
-import os
 import re
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,6 +40,7 @@ from raison.evaluation.alignment import (
     span_counts,
     spans,
 )
+from shared import shared_file
 
 RULES = ("majority", "each", "union", "best")
 MASK_METRICS = (precision, recall, f1, iou)
@@ -438,16 +437,6 @@ def test_bad_arguments_are_named(call, named):
 # -------------------------------------------------------------------------------------------------------- real data
 
 
-def shared(name):
-    """Find a file of the data sets: under $RAISON_SHARED, or in a folder `shared` beside the repository."""
-    roots = [Path(os.environ["RAISON_SHARED"])] if "RAISON_SHARED" in os.environ else []
-    roots += [parent / "shared" for parent in Path(__file__).resolve().parents]
-    for root in roots:
-        if (root / "data" / name).exists():
-            return root / "data" / name
-    return pytest.skip(f"data/{name} is in no folder `shared` above the tests; set RAISON_SHARED to have it counted")
-
-
 def marked_words(record):
     """Give (annotators, words) of everyone who was asked: a word between blanks is marked if a span overlaps it."""
     rows = []
@@ -471,14 +460,14 @@ def agreement_by_label(path):
 
 
 def test_people_agree_on_esnli_as_counted_independently():
-    found = agreement_by_label(shared("esnli/test.jsonl.gz"))
+    found = agreement_by_label(shared_file("data/esnli/test.jsonl.gz"))
     assert found == pytest.approx(
         {"all": 0.620, "neutral": 0.699, "entailment": 0.531, "contradiction": 0.633}, abs=0.005
     )
 
 
 def test_people_agree_on_the_litex_selection_as_counted_independently():
-    found = agreement_by_label(shared("litex/esnli.jsonl"))
+    found = agreement_by_label(shared_file("data/litex/esnli.jsonl"))
     assert found["all"] == pytest.approx(0.535, abs=0.005)
     assert found["neutral"] == pytest.approx(0.698, abs=0.005)
     assert found["entailment"] == pytest.approx(0.387, abs=0.005)

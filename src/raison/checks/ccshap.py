@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from raison.checks.results import Cost, Summary, states
 from raison.checks.shapley import evaluations, shapley
-from raison.checks.subject import Said, Scored, explanations, token_ids, why
+from raison.checks.subject import Said, Scored, explanations, why
 from raison.checks.wording import Wording, load_wording
 from raison.evaluation.statistics import bootstrap_mean
 from raison.masking import ModelInput, Operator, apply, make_operator
 from raison.models import batching
 from raison.models.answerer import Answerer
 from raison.models.chat import Message
-from raison.models.prompt import lay_out
+from raison.models.prompt import lay_out, tokens_of
 from raison.models.scorer import projected
 from raison.models.tasks import Task, shuffled
 from raison.records import Record
@@ -191,7 +191,7 @@ def _why_tokens(answerer: Answerer, record: Record, said: tuple[str, str], wordi
     dialogue = _Dialogue(**plain, more=tuple(why(task.word(label), wording)))
     prompt = lay_out(tokenizer, dialogue, record, shuffled(answerer.labels, answerer.shuffle, record.id))
     gap = "" if prompt.text[-1:].isspace() or explanation[:1].isspace() else " "
-    ids, offsets = token_ids(tokenizer, prompt.text + gap + explanation, prompt.add_special)
+    ids, offsets = tokens_of(tokenizer, prompt.text + gap + explanation, prompt.add_special)
     grid = word_grid(record, answerer.segment)
     before = int(np.searchsorted(offsets[:, 1], len(prompt.text), side="right"))
     word = words_of_places(offsets[:before], grid, prompt.places)

@@ -16,11 +16,12 @@ from raison.masking import ModelInput, make_operator
 from raison.models.answerer import Answerer, Calibrate, Normalise, Score
 from raison.models.chat import Conversation, Message, Reply, render
 from raison.models.generator import Generator
+from raison.models.prompt import tokens_of
 from raison.models.scorer import softmax
 from raison.models.tasks import Task, shuffled
 from raison.prompting.labels import read_label
 from raison.records import Record
-from raison.words import Ints, Mask, Segmenter, WordGrid, settings_kept, whitespace_words, word_grid
+from raison.words import Ints, Mask, Segmenter, WordGrid, whitespace_words, word_grid
 
 UNKNOWN = "unknown"  # the label of "it can't be told"
 # Free text may well say "I can't see a dog": what counts is that the model will not do as it is asked, or apologises.
@@ -125,7 +126,7 @@ class Scored:
         if not tokenizer.chat_template and cue:
             last = conversation[-1]
             conversation = [*conversation[:-1], {**last, "content": f"{last['content']}\n{cue}"}]
-        return token_ids(tokenizer, *render(tokenizer, conversation))[0]
+        return tokens_of(tokenizer, *render(tokenizer, conversation))[0]
 
     def _named(self, probabilities: Any) -> list[Answer]:
         return [
@@ -265,13 +266,3 @@ def redacted(record: Record, grid: WordGrid, mask: Mask, marker: str) -> Record:
             new = new[:start] + marker + new[end:]
         fields[name] = new
     return msgspec.structs.replace(record, fields=fields)
-
-
-def token_ids(tokenizer: Any, text: str, add_special: bool) -> tuple[Ints, Ints]:
-    """Give the ids (tokens,) and characters (tokens, 2) of a text, without special tokens that would close it."""
-    with settings_kept(tokenizer):
-        encoding = tokenizer([text], add_special_tokens=add_special, truncation=False, padding=False).encodings[0]
-    ids, offsets = np.array(encoding.ids, dtype=np.int64), np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
-    inside = np.flatnonzero(~np.array(encoding.special_tokens_mask, dtype=np.bool_))
-    size = len(ids) if not add_special else int(inside[-1]) + 1 if len(inside) else 0
-    return ids[:size], offsets[:size]

@@ -99,35 +99,22 @@ def _subject(
     model: str, records: "list[Record]", replies: dict[str, Any], loading: tuple[str, bool, dict[str, Any]]
 ) -> "tuple[Scored | Spoken, str]":
     """Load the model, or reach the one behind a server."""
-    from raison.attribution.extract import fingerprint
     from raison.checks import Scored, Spoken
     from raison.models.answerer import Answerer
-    from raison.models.generator import LocalGenerator
-    from raison.models.server import ServerGenerator
     from raison.models.tasks import labels_of, task_of
-    from raison.runs import digest
+    from raison.prompting.asking import Source, generator_of
 
     words, trust, asked = loading
-    if replies["server"] is not None:
+    source = Source(model, None, replies["server"], replies["cache"], replies["tokens"])
+    if source.server is not None:
         task = task_of(records, asked["task"])
-        generator = ServerGenerator(
-            model, base_url=replies["server"], max_tokens=replies["tokens"], cache=replies["cache"]
-        )
-        spoken = Spoken(generator, task, labels_of(task, records), segmenter(words), asked["shuffle"])
-        return spoken, digest([replies["server"], model])
+        generator, mark = generator_of(source)
+        return Spoken(generator, task, labels_of(task, records), segmenter(words), asked["shuffle"]), mark
     found = scorer(model, records, words, trust, **asked)
     if not isinstance(found, Answerer):
         raise InputError(f"{model} is a classifier; only a causal language model explains itself in words")
-    mark = fingerprint(found)
-    local = LocalGenerator(
-        found.model,
-        found.tokenizer,
-        name=found.name,
-        max_new_tokens=replies["tokens"],
-        cache=replies["cache"],
-        identity=mark if replies["cache"] else None,
-    )
-    return Scored(found, local), mark
+    generator, mark = generator_of(source._replace(local=found))
+    return Scored(found, generator), mark
 
 
 def _check(name: str, wording: Any, seed: int) -> "tuple[Run, Any, Callable[[list[Record]], Cost], Any]":

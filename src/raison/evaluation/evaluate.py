@@ -183,9 +183,9 @@ class Judge:
         if self.budget.kind == "match" and self.budget.source not in sources:
             raise InputError(f"budget {options.budget}: no source is called {self.budget.source!r}")
         if model is not None:
-            operator = _operator(model, records, options)
+            operator = operator_of(model.tokenizer, records, options)
             self.plan = Plan(operator, options.ratios, options.draws, options.one_out, options.seed, options.beam)
-        self.tuned = Tuned(tuned, _operator(tuned, records, options)) if tuned is not None else None
+        self.tuned = Tuned(tuned, operator_of(tuned.tokenizer, records, options)) if tuned is not None else None
 
     def __call__(self, records: Sequence[Record], known: dict[bytes, Probabilities] | None = None) -> list[Item]:
         """Look at some records.
@@ -322,11 +322,11 @@ class Judge:
         return next((label for label in spellings if label.casefold() == answer.casefold()), answer)
 
 
-def _operator(model: Predictor, records: Sequence[Record], options: Options) -> Operator:
-    """Make the mask operator of the options for a model's tokenizer."""
-    name = options.mask or default_name(model.tokenizer)
+def operator_of(tokenizer: Any, records: Sequence[Record], options: Options) -> Operator:
+    """Make the mask operator of the options for a tokenizer."""
+    name = options.mask or default_name(tokenizer)
     corpus = corpus_of(records) if name == "unigram" else ()
-    return make_operator(name, model.tokenizer, options.unit, corpus, options.seed)
+    return make_operator(name, tokenizer, options.unit, corpus, options.seed)
 
 
 def conclude(items: Sequence[Item], options: Options, *, model: Predictor | None, frame: dict[str, Any]) -> Verdict:

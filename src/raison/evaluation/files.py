@@ -45,19 +45,32 @@ def evaluate_to_folder(  # noqa: PLR0917
     """
     kept = having_scores(records, sources)
     judge = Judge(model, kept, sources, options, tuned)
-    said = [to_row(item) for items in sources.values() for item in items.values()]
-    config = {"command": "evaluate", **as_config(options), "sources": {"names": list(sources), "sha256": digest(said)}}
+    config = {"command": "evaluate", **as_config(options), "sources": named(sources)}
     frame = provenance(config, kept, models)
-    work = Unfinished(Path(folder) / ITEMS, frame, CHUNK)
-    if not work.finished:
-        for start in range(work.resume(), len(kept), CHUNK):
-            progress(start)
-            work.append(judge(kept[start : start + CHUNK]))
-        work.finish(len(kept))
-    progress(len(kept))
-    verdict = conclude(list(read_items(work.path)), options, model=model, frame=frame)
+    items = judge_to_folder(folder, judge, kept, frame, progress)
+    verdict = conclude(items, options, model=model, frame=frame)
     save(verdict, folder, items=False)
     return verdict
+
+
+def named(sources: Sources) -> dict[str, Any]:
+    """Give the names of sources and a hash of what they said, for a result's frame."""
+    said = [to_row(item) for items in sources.values() for item in items.values()]
+    return {"names": list(sources), "sha256": digest(said)}
+
+
+def judge_to_folder(
+    folder: str | Path, judge: Judge, records: Sequence[Record], frame: dict[str, Any], progress: Callable[[int], None]
+) -> list[Item]:
+    """Look at records chunk by chunk, into the folder's `items.jsonl`, and go on where an interrupted run stopped."""
+    work = Unfinished(Path(folder) / ITEMS, frame, CHUNK)
+    if not work.finished:
+        for start in range(work.resume(), len(records), CHUNK):
+            progress(start)
+            work.append(judge(records[start : start + CHUNK]))
+        work.finish(len(records))
+    progress(len(records))
+    return list(read_items(work.path))
 
 
 def save(verdict: Verdict, folder: str | Path, *, items: bool = True) -> list[Path]:

@@ -6,13 +6,12 @@ from pathlib import Path
 import msgspec
 
 from raison.evaluation.answers import Rewriting
-from raison.evaluation.evaluate import CHUNK, Options, Sources, as_config, having_scores
-from raison.evaluation.files import ITEMS, read_items, save
+from raison.evaluation.evaluate import Options, Sources, as_config, having_scores
+from raison.evaluation.files import judge_to_folder, named, save
 from raison.evaluation.outputs import Output, OutputJudge, conclude_outputs
 from raison.evaluation.results import Verdict
-from raison.rationales import to_row
 from raison.records import Record
-from raison.runs import Unfinished, digest, provenance
+from raison.runs import provenance
 
 
 def evaluate_outputs_to_folder(  # noqa: PLR0917
@@ -43,18 +42,14 @@ def evaluate_outputs_to_folder(  # noqa: PLR0917
     how = how or Rewriting()
     kept = having_scores(records, sources)
     judge = OutputJudge(writer, kept, sources, options, how)
-    said = [to_row(item) for items in sources.values() for item in items.values()]
-    config = {"command": "evaluate_outputs", **as_config(options), **msgspec.to_builtins(how)}
-    config["sources"] = {"names": list(sources), "sha256": digest(said)}
+    config = {
+        "command": "evaluate_outputs",
+        **as_config(options),
+        **msgspec.to_builtins(how),
+        "sources": named(sources),
+    }
     frame = provenance(config, kept, models)
-    work = Unfinished(Path(folder) / ITEMS, frame, CHUNK)
-    if not work.finished:
-        for start in range(work.resume(), len(kept), CHUNK):
-            progress(start)
-            work.append(judge(kept[start : start + CHUNK]))
-        work.finish(len(kept))
-    progress(len(kept))
-    items = list(read_items(work.path))
+    items = judge_to_folder(folder, judge, kept, frame, progress)
     verdict = conclude_outputs(items, kept, options, how, model=writer.name, frame=frame)
     save(verdict, folder, items=False)
     return verdict

@@ -24,6 +24,7 @@ from raison.evaluation.evaluate import (
     by_source,
     having_scores,
     make_options,
+    operator_of,
 )
 from raison.evaluation.faithfulness import aopc, flip_rate, random_masks
 from raison.evaluation.measure import Metrics
@@ -31,7 +32,7 @@ from raison.evaluation.observe import Chosen, Observation, Plan, Probabilities, 
 from raison.evaluation.results import Item, SourceItem, Verdict
 from raison.evaluation.summarise import Settings
 from raison.evaluation.validity import Validity, assess
-from raison.masking import Operator, corpus_of, default_name, make_operator
+from raison.masking import Operator
 from raison.records import InputError, Record
 from raison.runs import provenance
 from raison.words import Mask, Tokens, human_masks
@@ -163,9 +164,7 @@ class OutputJudge(Judge):
             if getattr(options, name) != getattr(default, name):
                 raise InputError(f"option {name}: it needs a model that gives labels")
         super().__init__(None, records, sources, options)
-        name = options.mask or default_name(writer.tokenizer)
-        corpus = corpus_of(records) if name == "unigram" else ()
-        operator = make_operator(name, writer.tokenizer, options.unit, corpus, options.seed)
+        operator = operator_of(writer.tokenizer, records, options)
         self.writer, self.how = writer, how
         self.plan = Plan(operator, options.ratios, options.draws, False, options.seed)
 

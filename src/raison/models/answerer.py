@@ -21,7 +21,8 @@ from torch import Tensor
 from raison.masking import ModelInput
 from raison.models import batching
 from raison.models.branches import additive, attention_mask, grow, label_scores
-from raison.models.classifier import LOADING_ERRORS, expect_folder, first_line, longest
+from raison.models.causal import load_causal
+from raison.models.classifier import expect_folder, longest
 from raison.models.prefix import SharedPrefix
 from raison.models.prompt import lay_out, shortened, tokens_of
 from raison.models.scorer import Batch, Scorer, embeddings_are, projected, softmax
@@ -120,27 +121,12 @@ class Answerer(Scorer):
         Raises:
             InputError: there is no such model, it is not a causal language model, or no task is known.
         """
-        from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
-
         name = str(path)
         expect_folder(name)
         if task is None:
             task, labels = _tuned_for(Path(name))
             options.setdefault("labels", labels)
-        place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        kind = getattr(torch, dtype)
-        quantised: dict[str, Any] = {}
-        try:
-            if four_bit:
-                config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=kind)
-                quantised = {"quantization_config": config, "device_map": place}
-            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                name, dtype=kind, use_safetensors=True, trust_remote_code=trust_remote_code, **quantised
-            )
-            model = model if four_bit else model.to(place)
-        except LOADING_ERRORS as error:
-            raise InputError(f"{name}: can't be loaded as a causal language model ({first_line(error)})") from None
+        model, tokenizer = load_causal(name, device, dtype, trust_remote_code, four_bit)
         options.setdefault("name", Path(name).name)
         return cls(model, tokenizer, task, **options)
 

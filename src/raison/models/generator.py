@@ -12,8 +12,8 @@ from torch import Tensor
 
 from raison.models import batching
 from raison.models.cache import Keep, Usage, ask_once, content_hash
+from raison.models.causal import load_causal
 from raison.models.chat import Conversation, Message, Reply, failed, render
-from raison.models.classifier import LOADING_ERRORS, expect_folder, first_line
 from raison.records import InputError
 from raison.words import settings_kept
 
@@ -110,18 +110,8 @@ class LocalGenerator:
         Raises:
             InputError: there is no such model, or it is not a causal language model.
         """
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
         name = str(path)
-        expect_folder(name)
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                name, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=trust_remote_code
-            )
-            model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        except LOADING_ERRORS as error:
-            raise InputError(f"{name}: can't be loaded as a causal language model ({first_line(error)})") from None
+        model, tokenizer = load_causal(name, device, dtype, trust_remote_code)
         heads: list[str] = model.config.architectures or []
         if heads and not any(head.endswith(HEADS) for head in heads):
             raise InputError(f"{name}: a {heads[0]}, not a causal language model")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from raison.models.chat import Message, render
+from raison.models.chat import render
 from raison.models.tasks import Task
 from raison.records import InputError, Record
 from raison.words import Ints, Place, pairs, settings_kept
@@ -77,11 +77,6 @@ def tokens_of(tokenizer: Any, text: str, add_special: bool) -> tuple[Ints, Ints]
         size = int(ends[-1]) + 1 if len(ends) else 0
         return ids[:size], offsets[:size]
     return ids, offsets
-
-
-def with_reply(messages: Sequence[Message], reply: str) -> list[Message]:
-    """Give a conversation in which the model has answered."""
-    return [*messages, {"role": "assistant", "content": reply}]
 
 
 def shortened(word: NDArray[np.int64], sizes: Sequence[int], limit: int) -> NDArray[np.int64] | None:

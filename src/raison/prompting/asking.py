@@ -29,6 +29,28 @@ class Source(NamedTuple):
     task: str | None = None  # default: what the records say
 
 
+def generator_of(source: Source) -> tuple[LocalGenerator | ServerGenerator, str]:
+    """Give what speaks for a model, and a hash that tells the model from others."""
+    if source.local is None:
+        mark = digest([source.server, source.model])
+        return ServerGenerator(
+            source.model,
+            base_url=source.server,
+            max_tokens=source.reply_tokens,
+            concurrency=source.concurrency,
+            cache=source.cache,
+        ), mark
+    local, mark = source.local, fingerprint(source.local)
+    return LocalGenerator(
+        local.model,
+        local.tokenizer,
+        name=local.name,
+        max_new_tokens=source.reply_tokens,
+        cache=source.cache,
+        identity=mark if source.cache else None,
+    ), mark
+
+
 def answers(
     generator: Generator, task: Task, labels: Sequence[str], records: Sequence[Record], progress: str | None = None
 ) -> list[Prediction]:
@@ -69,39 +91,23 @@ def ask_to_file(
         InputError: as `explain_to_file`.
     """
     sizes = _sizes(options["budget"])
+    generator, mark = generator_of(source)
     if source.local is not None:
-        local = source.local
-        mark = fingerprint(local)
-        generator: Any = LocalGenerator(
-            local.model,
-            local.tokenizer,
-            name=local.name,
-            max_new_tokens=source.reply_tokens,
-            cache=source.cache,
-            identity=mark if source.cache else None,
-        )
+        models = {source.local.name: mark}
         said = explain_to_file(
-            path, local, generator, records, models={local.name: mark}, sizes=sizes, progress=progress, **options
+            path, source.local, generator, records, models=models, sizes=sizes, progress=progress, **options
         )
         return [*_done(said, records), str(generator.usage)]
-    generator = ServerGenerator(
-        source.model,
-        base_url=source.server,
-        max_tokens=source.reply_tokens,
-        concurrency=source.concurrency,
-        cache=source.cache,
-    )
     task = task_of(records, source.task)
     labels = labels_of(task, records)
     given = answers(generator, task, labels, records, "answering")
     lost = sum(one.label is None for one in given)
-    models = {source.model: digest([source.server, source.model])}
     said = explain_to_file(
         path,
         given,
         generator,
         records,
-        models=models,
+        models={source.model: mark},
         task=task,
         sizes=sizes,
         segment=segment,

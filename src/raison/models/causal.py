@@ -1,0 +1,42 @@
+"""Loading a causal language model and its tokenizer: what everybody who asks one begins with."""
+
+from typing import Any
+
+import torch
+
+from raison.models.classifier import LOADING_ERRORS, expect_folder, first_line
+from raison.records import InputError
+
+
+def load_causal(
+    name: str, device: str | None, dtype: str, trust_remote_code: bool, four_bit: bool = False
+) -> tuple[Any, Any]:
+    """Load a model and its tokenizer from a folder or a hub id, or a LoRA adapter with its base; safetensors only.
+
+    Args:
+        name: the folder or hub id.
+        device: "cpu", "cuda", "cuda:1", ...; None = the first accelerator, else the CPU.
+        dtype: "float32", "bfloat16" or "float16".
+        trust_remote_code: run code that comes with the model.
+        four_bit: load the weights in 4 bits (needs the package bitsandbytes and a platform that it serves).
+
+    Raises:
+        InputError: there is no such model, or it is not a causal language model.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+    expect_folder(name)
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    kind = getattr(torch, dtype)
+    quantised: dict[str, Any] = {}
+    try:
+        if four_bit:
+            config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=kind)
+            quantised = {"quantization_config": config, "device_map": place}
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            name, dtype=kind, use_safetensors=True, trust_remote_code=trust_remote_code, **quantised
+        )
+        return model if four_bit else model.to(place), tokenizer
+    except LOADING_ERRORS as error:
+        raise InputError(f"{name}: can't be loaded as a causal language model ({first_line(error)})") from None
