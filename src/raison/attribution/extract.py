@@ -11,7 +11,9 @@ import msgspec
 import numpy as np
 
 from raison.attribution.attention import attention, attention_rollout, value_weighted_attention
+from raison.attribution.diffmask import diffmask, train_extractor
 from raison.attribution.erasure import default_operator, occlusion
+from raison.attribution.extractor import Extractor
 from raison.attribution.gradients import Scored, gradient, input_x_gradient, integrated_gradients
 from raison.attribution.random import random
 from raison.attribution.target import name_targets, parse_target
@@ -33,6 +35,7 @@ METHODS: dict[str, Callable[..., Scored]] = {
     "integrated_gradients": integrated_gradients,
     "occlusion": occlusion,
 }
+LEARNED: dict[str, Callable[..., Scored]] = {"diffmask": diffmask}  # what learns from all records before it scores one
 CHUNK = 256  # records scored together; an interrupted extraction goes on after the last whole chunk
 
 
@@ -50,11 +53,13 @@ def extract(
     Args:
         model: what scores labels.
         records: what it classifies.
-        method: one of `METHODS`; hyphens are as good as underscores.
+        method: one of `METHODS`, or `diffmask`; hyphens are as good as underscores.
         target: the logit explained: `predicted`, `gold`, a label, `runner-up`, or a contrast of two as `A - B`.
         progress: title of the progress bar; None shows none.
         options: of the method: `reduction` (all but occlusion and random), `steps`, `baseline`, `tolerance`
-            (integrated_gradients), `mask`, `unit`, `window` (occlusion), `seed` (random; the unigram operator).
+            (integrated_gradients), `mask`, `unit`, `window` (occlusion), `seed` (random; the unigram operator;
+            diffmask), `gate`, `epochs`, `extractor` (diffmask, which is trained on these records unless it is given an
+            `Extractor` or the file of one).
 
     Returns:
         One `WordScores` for each record, in order; words that the model did not see have NaN, and so do all words
@@ -65,26 +70,33 @@ def extract(
     """
     name = method_name(method)
     arguments = _arguments(name, model, records, options)
+    if name in LEARNED:
+        arguments["extractor"] = _extractor(model, records, arguments, progress)
     return list(_score(name, model, records, (target, arguments), progress))
 
 
 def method_name(name: str) -> str:
-    """Give the method's name as `METHODS` has it.
+    """Give the method's name as the tables have it.
 
     Raises:
         InputError: there is no such method; the nearest one is named.
     """
     plain = name.replace("-", "_").casefold()
-    if plain in METHODS:
+    known = METHODS | LEARNED
+    if plain in known:
         return plain
-    nearest = difflib.get_close_matches(plain, METHODS, n=1)
-    hint = f"did you mean {nearest[0]}?" if nearest else f"expected one of {', '.join(METHODS)}"
+    nearest = difflib.get_close_matches(plain, known, n=1)
+    hint = f"did you mean {nearest[0]}?" if nearest else f"expected one of {', '.join(known)}"
     raise InputError(f"unknown method {name!r}; {hint}")
+
+
+def _function(name: str) -> Callable[..., Scored]:
+    return LEARNED[name] if name in LEARNED else METHODS[name]
 
 
 def _arguments(name: str, model: Scorer, records: Sequence[Record], options: dict[str, Any]) -> dict[str, Any]:
     """Turn options as users give them into the arguments of the method."""
-    taken = inspect.signature(METHODS[name]).parameters.keys() - {"model", "tokens", "target", "progress", "operator"}
+    taken = inspect.signature(_function(name)).parameters.keys() - {"model", "tokens", "target", "progress", "operator"}
     known = taken | ({"mask", "unit", "seed"} if name == "occlusion" else set())
     strange = sorted(options.keys() - known)
     if strange:
@@ -100,7 +112,21 @@ def _arguments(name: str, model: Scorer, records: Sequence[Record], options: dic
             kind = options.get("mask", operator.name)
             operator = make_operator(kind, model.tokenizer, unit, corpus, options.get("seed", 0))
         arguments["operator"] = operator
+    given = arguments.get("extractor")
+    if given is not None:
+        spare = next((key for key in ("gate", "epochs", "seed") if key in arguments), None)
+        if spare:
+            raise InputError(f"{name}: {spare} is of the training, and the extractor is trained already")
+        arguments["extractor"] = given if isinstance(given, Extractor) else Extractor.load(given)
     return arguments
+
+
+def _extractor(model: Scorer, records: Sequence[Record], arguments: dict[str, Any], progress: str | None) -> Extractor:
+    """Give the extractor that is there, or train one on the records."""
+    if "extractor" in arguments:
+        return arguments["extractor"]
+    options = {key: value for key, value in arguments.items() if key in ("gate", "epochs", "seed")}
+    return train_extractor(model, model.encode(records), progress=progress and f"training {progress}", **options)
 
 
 def _score(
@@ -113,7 +139,7 @@ def _score(
     target, arguments = what
     tokens = model.encode(records)
     wanted = parse_target(target, model, records)
-    values, weights, notes = METHODS[name](model, tokens, wanted, progress=progress, **arguments)
+    values, weights, notes = _function(name)(model, tokens, wanted, progress=progress, **arguments)
     common = _convention(name, model, target, arguments)
     names = name_targets(weights, model.labels)
     for row, found, label, note in zip(tokens, values, names, notes, strict=True):
@@ -126,16 +152,18 @@ def _convention(name: str, model: Scorer, target: str, arguments: dict[str, Any]
     """Say what the numbers mean: what peers differ in."""
     defaults = {
         key: parameter.default
-        for key, parameter in inspect.signature(METHODS[name]).parameters.items()
+        for key, parameter in inspect.signature(_function(name)).parameters.items()
         if key in ("reduction", "steps", "baseline", "window", "seed", "tolerance", "layers", "heads")
     }
-    said = {**defaults, **{key: value for key, value in arguments.items() if key != "operator"}}
+    said = {**defaults, **{key: value for key, value in arguments.items() if key not in ("operator", "extractor")}}
     if said.get("steps") != "auto":
         said.pop("tolerance", None)
+    if name in LEARNED:
+        said = {"reduction": said["reduction"], "extractor": arguments["extractor"].hash}
     if "operator" in arguments:
         said.update(arguments["operator"].convention)
     signed = name in ("input_x_gradient", "integrated_gradients", "occlusion")
-    score = "none" if name == "random" or "attention" in name else model.scored
+    score = "none" if name in ("random", *LEARNED) or "attention" in name else model.scored
     return {"score": score, "target": target, "signed": signed, "special_tokens": "left out", **said}
 
 
@@ -155,7 +183,8 @@ def extract_to_file(
     """Do `extract` into a file of JSON lines, chunk by chunk, and go on where an interrupted run stopped.
 
     The file appears when it is whole; until then its lines are in `PATH.part`. Beside it, `PATH.meta.json` says what it
-    was made with. The result equals that of a run that was not interrupted.
+    was made with. The result equals that of a run that was not interrupted. The extractor of `diffmask` is written to
+    `PATH.extractor.safetensors`.
 
     Args:
         path: the file.
@@ -176,8 +205,9 @@ def extract_to_file(
     arguments = _arguments(name, model, records, options)
     parse_target(target, model, records)
     words = getattr(model.segment, "__name__", "own")
+    told = {**options, "extractor": arguments["extractor"].hash} if "extractor" in arguments else options
     frame = provenance(
-        {"command": "extract", "method": name, "target": target, "words": words, **options},
+        {"command": "extract", "method": name, "target": target, "words": words, **told},
         records,
         {model.name: fingerprint(model)},
     )
@@ -185,6 +215,13 @@ def extract_to_file(
     if work.finished:
         return len(records)
     done = work.resume()
+    if name in LEARNED:
+        kept = Path(f"{path}.extractor.safetensors")
+        if done and kept.exists() and "extractor" not in arguments:
+            arguments["extractor"] = Extractor.load(kept)
+        arguments["extractor"] = _extractor(model, records, arguments, progress)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        arguments["extractor"].save(kept)
     with bar(progress, len(records)) as advance:
         advance(done)
         for start in range(done, len(records), CHUNK):
