@@ -1,7 +1,9 @@
 """Scores on disk, and the budgets that turn scores into words."""
 
+import itertools
 import json
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -13,13 +15,19 @@ from raison.rationales import (
     Budget,
     Rationale,
     WordScores,
+    check_people,
+    confidence,
     load_scores,
+    pairwise_f1,
     parse_budget,
     ranking,
     save_scores,
+    soft_rationale,
     top_k,
+    voted_rationale,
 )
-from raison.records import InputError
+from raison.records import Annotation, InputError, Record, Span
+from raison.words import word_grid
 
 FLOATS = arrays(np.float32, st.integers(0, 12), elements=st.floats(allow_infinity=False, width=32))
 TIED = arrays(np.float32, st.integers(0, 12), elements=st.sampled_from([np.nan, -1, -0.5, -0.0, 0, 0.5, 1, 1, 2]))
@@ -194,3 +202,82 @@ def test_impossible_budgets_are_refused(text):
     with pytest.raises(InputError) as caught:
         parse_budget(text)
     assert repr(text) in str(caught.value)
+
+
+# ----------------------------------------------------------------------------------------------------- votes
+
+WORDS = {"text": "one two three", "more": "four"}  # words at 0-3, 4-7, 8-13 of the first field, 0-4 of the second
+
+
+def said(name, spans, more=()):
+    return Annotation(name, None, {"text": tuple(Span(*s) for s in spans), "more": tuple(Span(*s) for s in more)})
+
+
+VOTED = Record(
+    "1",
+    WORDS,
+    annotations=(
+        said("a", [(0, 7)]),
+        said("b", [(0, 3)], [(0, 4)]),
+        said("c", []),
+        said("d", [(4, 7)]),
+        Annotation("e"),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("people", "expected"),
+    [
+        ("soft", [2 / 4, 2 / 4, 0, 1 / 4]),  # of four people asked; e was not
+        ("majority", [0, 0, 0, 0]),  # half of them is not more than half
+        ("union", [1, 1, 0, 1]),
+        ("b", [1, 0, 0, 1]),
+        ("c", [0, 0, 0, 0]),  # asked, and nothing marked
+    ],
+)
+def test_people_vote_word_by_word(people, expected):
+    found = voted_rationale(VOTED, word_grid(VOTED), people)
+    assert found.dtype == np.float32
+    assert found.tolist() == expected
+    check_people([VOTED], people)
+
+
+def test_the_people_who_count_can_be_named():
+    assert soft_rationale(VOTED, word_grid(VOTED), ["a", "b", "nobody"]).tolist() == [1, 0.5, 0, 0.5]
+
+
+@pytest.mark.parametrize("people", ["soft", "majority", "union", "e", "nobody"])
+def test_a_rationale_that_nobody_was_asked_for_is_missing(people):
+    record = Record("1", WORDS, annotations=(Annotation("e"),))
+    assert voted_rationale(record, word_grid(record), people) is None
+    assert soft_rationale(VOTED, word_grid(VOTED), ["e"]) is None
+
+
+def test_people_who_are_nobody_are_refused():
+    with pytest.raises(InputError, match=r"unknown people 'sotf'; expected soft, .* \(there are: a, b, c, d, e\)"):
+        check_people([VOTED], "sotf")
+
+
+def test_confidence_is_the_mean_agreement_of_two_people():
+    grid = word_grid(VOTED)
+    # a = {one, two}, b = {one, four}, c = {}, d = {two}: ab 2*1/4, ac 0, ad 2*1/3, bc 0, bd 0, cd 0
+    assert confidence(VOTED, grid) == pytest.approx((1 / 2 + 2 / 3) / 6)
+    assert confidence(VOTED, grid, ["a", "b"]) == pytest.approx(1 / 2)
+    assert math.isnan(confidence(VOTED, grid, ["a"]))  # nobody to agree with
+    assert math.isnan(confidence(VOTED, grid, ["c", "e"]))
+
+
+MASKS = arrays(np.bool_, st.tuples(st.integers(0, 4), st.integers(0, 5)))
+
+
+@given(MASKS)
+def test_pairwise_f1_is_the_harmonic_mean_of_precision_and_recall(masks):
+    expected = []
+    for a, b in itertools.combinations([set(np.flatnonzero(row).tolist()) for row in masks], 2):
+        if a & b:
+            precision, recall = Fraction(len(a & b), len(a)), Fraction(len(a & b), len(b))
+            expected.append(float(2 * precision * recall / (precision + recall)))
+        elif masks.any():
+            expected.append(0.0)
+    assert pairwise_f1(masks) == pytest.approx(expected)

@@ -134,6 +134,16 @@ def test_human_masks_have_a_row_for_each_person_who_was_asked():
     assert human_masks(empty, word_grid(empty)).shape == (1, 0)
 
 
+def test_human_masks_of_some_people_only():
+    marked = Annotation("b", rationale={"text": (Span(2, 3),)})
+    record = Record(
+        "1", {"text": "a b"}, annotations=(Annotation("a", rationale={"text": ()}), marked, Annotation("c"))
+    )
+    grid = word_grid(record)
+    assert human_masks(record, grid, ["b", "c"]).tolist() == [[False, True]]
+    assert human_masks(record, grid, ["c"]).shape == human_masks(record, grid, []).shape == (0, 2)
+
+
 # ------------------------------------------------------------------------------------------------ tokenizers
 
 CORPUS = [

@@ -1,6 +1,6 @@
 """Scores per word, rationales (masks over words), and the budgets that turn the one into the other."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,8 +8,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from raison.records import InputError, read_jsonl, write_jsonl
-from raison.words import Floats, Mask
+from raison.records import InputError, Record, read_jsonl, write_jsonl
+from raison.words import Floats, Mask, WordGrid, human_masks
 
 
 class WordScores(msgspec.Struct, frozen=True, eq=False):
@@ -120,6 +120,7 @@ def load_scores(path: str | Path) -> list[WordScores | Rationale]:
 
 
 REFUSED = "refusal"  # the failure of a reply that declines to answer; any other failure of a reply is in reading it
+SILENT = "no reply"  # how the failure begins where no reply came
 
 # -------------------------------------------------------------------------------------------------- budgets
 
@@ -216,3 +217,76 @@ def parse_budget(text: str) -> Budget:
     if kind != "k" and not 0 < number <= 1:
         raise InputError(f"budget {text!r}: expected a share above 0 and at most 1")
     return Budget(kind, number)
+
+
+# ---------------------------------------------------------------------------------------------------- votes
+
+VOTES = ("soft", "majority", "union")
+
+
+def soft_rationale(record: Record, grid: WordGrid, annotators: Collection[str] | None = None) -> Floats | None:
+    """Give, for each word, the share of the people asked who marked it: (words,) float32 in [0, 1].
+
+    All zeros where people were asked and marked nothing; None where nobody was asked (or nobody of those named).
+
+    Args:
+        record: the record.
+        grid: its words.
+        annotators: who counts, by name; None = everybody.
+    """
+    masks = human_masks(record, grid, annotators)
+    return masks.mean(axis=0, dtype=np.float32) if len(masks) else None
+
+
+def voted_rationale(record: Record, grid: WordGrid, people: str = "soft") -> Floats | None:
+    """Give the rationale of a record as a target for training: (words,) float32 in [0, 1].
+
+    Args:
+        record: the record.
+        grid: its words.
+        people: `soft` (the share of people who marked a word), `majority` (1 where more than half of them did), `union`
+            (1 where anyone did), or the name of one annotator.
+
+    Returns:
+        None where nobody was asked, or not this annotator: missing, which is not the same as zeros (nothing marked).
+    """
+    share = soft_rationale(record, grid, None if people in VOTES else (people,))
+    if share is None or people == "soft":
+        return share
+    return (share > (0.5 if people == "majority" else 0)).astype(np.float32)
+
+
+def check_people(records: Iterable[Record], people: str) -> None:
+    """Check that a choice of people means somebody.
+
+    Raises:
+        InputError: it is neither one of `VOTES` nor the name of an annotator in the records.
+    """
+    names = {annotation.annotator for record in records for annotation in record.annotations if annotation.annotator}
+    if people not in VOTES and people not in names:
+        few = ", ".join([*sorted(names)[:12], *(["..."] if len(names) > 12 else [])]) or "none"
+        raise InputError(f"unknown people {people!r}; expected {', '.join(VOTES)} or an annotator (there are: {few})")
+
+
+def confidence(record: Record, grid: WordGrid, annotators: Collection[str] | None = None) -> float:
+    """Give how far the people asked agree on a record: the mean token F1 of every two of them, in [0, 1].
+
+    NaN, which is no weight of 0, with fewer than two people, and where nobody marked a word.
+    """
+    pairs = pairwise_f1(human_masks(record, grid, annotators))
+    return float(np.mean(pairs)) if pairs else float("nan")
+
+
+def pairwise_f1(masks: Mask) -> list[float]:
+    """Compare every two people on one record: token F1 = 2 |a and b| / (|a| + |b|).
+
+    Args:
+        masks: (people, words), what each of them marked.
+
+    Returns:
+        One value a pair, 0 where one marked nothing or both did; no pair where nobody marked a word.
+    """
+    marked = masks.astype(np.int64)
+    both, sizes = marked @ marked.T, marked.sum(axis=1)
+    first, second = np.triu_indices(len(masks) if sizes.any() else 0, 1)
+    return (2 * both[first, second] / np.maximum(sizes[first] + sizes[second], 1)).tolist()

@@ -6,7 +6,7 @@ after the other in the order of the record; `WordGrid` splits that axis into fie
 """
 
 import unicodedata
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -137,12 +137,18 @@ def spans_of_words(words: Sequence[Span], mask: Mask) -> tuple[Span, ...]:
     return tuple(spans)
 
 
-def human_masks(record: Record, grid: WordGrid) -> Mask:
-    """Give what each person marked: boolean array (people who were asked, words); no row for those not asked."""
+def human_masks(record: Record, grid: WordGrid, annotators: Collection[str] | None = None) -> Mask:
+    """Give what each person marked: boolean array (people who were asked, words); no row for those not asked.
+
+    Args:
+        record: the record.
+        grid: its words.
+        annotators: whose annotations count, by name; None = everybody's.
+    """
     rows = [
         grid.join({name: words_in_spans(grid.words[name], spans) for name, spans in marked.items()}, fill=False)
-        for marked in (annotation.rationale for annotation in record.annotations)
-        if marked is not None
+        for who, marked in ((annotation.annotator, annotation.rationale) for annotation in record.annotations)
+        if marked is not None and (annotators is None or who in annotators)
     ]
     return np.array(rows, dtype=np.bool_).reshape(len(rows), len(grid))
 

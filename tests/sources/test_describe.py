@@ -1,14 +1,9 @@
-import itertools
-from fractions import Fraction
-
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 
 from raison.records import Annotation, InputError, Record, Span, write_records
-from raison.sources.describe import cells, describe, pairwise_f1
+from raison.sources.describe import cells, describe
 
 LABELS = ("no", "yes")
 
@@ -38,6 +33,7 @@ def test_what_is_in_a_file(path):
     assert (it.labels, it.unlabelled) == ({"no": 2, "yes": 1}, 1)
     assert (it.annotators, it.top_annotators) == (3, {"a": 3, "b": 2, "c": 1})
     assert (it.annotations, it.asked, it.marked, it.explained) == (7, 5, 3, 1)
+    assert (it.without_rationale, it.warnings) == (2, ())  # in record 3 nobody was asked, in record 4 nobody was there
     assert it.words_marked == pytest.approx(5 / 3)  # 2, 2 and 1 words
     assert it.share_marked == pytest.approx(5 / 12)  # of 4 each
     # record 1: 2 * 1 / (2 + 2) = 1/2; record 2: a against b and against c 0, b and c both marked nothing: 0
@@ -85,22 +81,8 @@ def test_cells_have_the_columns_of_every_json_of_the_house(path):
     }
     found = {(row["metric"], row["slice"]): (row["value"], row["n"]) for row in rows}
     assert found["records", "all"] == (4, None)
+    assert found["without_rationale", "all"] == (2, None)
     assert found["agreement", "yes"] == (0.5, 1)
-
-
-MASKS = arrays.arrays(np.bool_, st.tuples(st.integers(0, 4), st.integers(0, 5)))
-
-
-@given(MASKS)
-def test_pairwise_f1_is_the_harmonic_mean_of_precision_and_recall(masks):
-    expected = []
-    for a, b in itertools.combinations([set(np.flatnonzero(row).tolist()) for row in masks], 2):
-        if a & b:
-            precision, recall = Fraction(len(a & b), len(a)), Fraction(len(a & b), len(b))
-            expected.append(float(2 * precision * recall / (precision + recall)))
-        elif masks.any():
-            expected.append(0.0)
-    assert pairwise_f1(masks) == pytest.approx(expected)
 
 
 @given(st.lists(st.lists(st.sampled_from("xyz"), max_size=4), max_size=6))

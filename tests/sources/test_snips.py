@@ -1,11 +1,11 @@
 import json
 from collections import defaultdict
 
+import msgspec
 import pytest
 
 from raison.records import Annotation, InputError, Record, read_records
 from raison.sources import load, scan
-from raison.sources.snips import annotate, read_rules
 
 RULES = r"""
 [by-word.words]
@@ -45,18 +45,9 @@ def test_rules_are_annotators(folder, write):
     (record,) = load(folder(), mapping=[f"rules={write('rules.toml', RULES)}"])
     assert record.label_set == ("Play", "Rate")
     assert record.annotations == (
-        Annotation("by-word", "Play", {"text": ((0, 4), (9, 13))}),
+        Annotation("by-word", "Play", {"text": ((0, 4), (9, 13))}, None, {"sees_label": True}),
         Annotation("by-slot", None, {"text": ((0, 4), (9, 13), (18, 20))}),
     )
-
-
-def test_rules_mark_whole_words_whatever_their_case_and_may_mark_nothing(write):
-    rules = read_rules(
-        write("rules.toml", "[a]\npatterns = ['(?P<x>lay)', '(?P<y>zzz)?']\n[b.words]\nPlay = ['song']\n")
-    )
-    assert annotate("a", rules["a"], "PLAY it", "Play").rationale == {"text": ((0, 4),)}
-    assert annotate("b", rules["b"], "The SONG song's", "Play").rationale == {"text": ((4, 8),)}
-    assert annotate("b", rules["b"], "The song", "Other").rationale == {"text": ()}
 
 
 def test_slots_also_without_a_beginning(folder):
@@ -106,10 +97,9 @@ def test_bytes_that_are_not_utf8(folder, write, split_items):
     ("rules", "message"),
     [
         ("[a\n", "not valid TOML"),
-        ("[a]\nword = 3\n", "unknown field `word`"),
         ("a = 3\n", "Expected `object`"),
-        ("[a]\npatterns = ['(?P<x>']\n", "is not a regular expression"),
         ("[a]\npatterns = ['x']\n", "has no named group"),
+        ("[a]\npatterns = ['(?P<x>x)']\nfields = ['title']\n", "has no field 'title'"),
     ],
 )
 def test_a_wrong_rule_file_is_an_input_error(folder, write, rules, message):
@@ -117,7 +107,6 @@ def test_a_wrong_rule_file_is_an_input_error(folder, write, rules, message):
     with pytest.raises(InputError) as caught:
         load(folder(), mapping=[f"rules={path}"])
     assert message in str(caught.value)
-    assert str(caught.value).startswith(str(path))
 
 
 def test_a_missing_rule_file(folder, tmp_path):
@@ -141,7 +130,8 @@ def test_snips_as_published(shared, write):
     assert len(found) == 150
     for record in found:
         other = wanted[record.id]
-        assert record.annotations == other.annotations[:1]  # the second one's patterns are not public domain
+        (made,) = record.annotations  # the second one's patterns are not public domain
+        assert msgspec.structs.replace(made, extra={}) == other.annotations[0]
         assert (record.task, record.fields, record.label, record.meta) == (
             other.task, other.fields, other.label, other.meta
         )  # fmt: skip

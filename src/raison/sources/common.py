@@ -3,7 +3,9 @@
 import difflib
 import json
 import math
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,16 @@ def tidy(text: str, spans: Iterable[Span]) -> tuple[Span, ...]:
         else:
             result.append(Span(start, end))
     return tuple(result)
+
+
+@lru_cache(maxsize=100_000)
+def bare(word: str) -> str:
+    """Give a word as it is compared: no case, no punctuation around it; a word of nothing else stays as it is."""
+    folded = word.casefold()
+    if folded.isalnum():
+        return folded
+    inside = [index for index, character in enumerate(folded) if unicodedata.category(character)[0] != "P"]
+    return folded[inside[0] : inside[-1] + 1] if inside else folded
 
 
 def majority(labels: Sequence[str | None]) -> str | None:

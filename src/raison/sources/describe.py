@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
+from raison.rationales import pairwise_f1
 from raison.records import Annotation, Fault, Record
 from raison.sources import OptionsLike, checked
+from raison.sources.leaks import LeakTally
 from raison.words import Mask, Segmenter, human_masks, whitespace_words, word_grid
 
 _KEPT_FAULTS = 1000
@@ -33,6 +34,7 @@ class Description(msgspec.Struct, frozen=True):
     asked: int  # annotations that were asked for a rationale
     marked: int  # of these, those that marked something
     explained: int  # annotations with an explanation
+    without_rationale: int  # records in which nobody marked a word, asked or not
     words_marked: float | None  # mean number of words of the rationales that mark something
     share_marked: float | None  # their mean share of the record's words
     agreement: float | None  # mean token F1 of two people on a record, over all pairs (see `pairwise_f1`)
@@ -40,6 +42,7 @@ class Description(msgspec.Struct, frozen=True):
     agreement_empty: int  # further pairs, left out: nobody marked a word of the record
     agreement_by_label: dict[str, tuple[float, int]]  # record label -> (mean token F1, pairs)
     label_alpha: float | None  # Krippendorff's alpha (nominal) of the annotators' labels
+    warnings: tuple[str, ...]  # of labels that can be read off rationales or texts (see `sources.leaks`)
     faults: tuple[Fault, ...]  # the first 1,000
     fault_count: int
 
@@ -52,7 +55,8 @@ def describe(
 ) -> Description:
     """Read a file once, to the end, and say what is in it and what is wrong with it.
 
-    Memory is constant but for the ids, which are held to find repeated ones.
+    Memory is constant but for the ids, which are held to find repeated ones, and the vocabulary of whoever marks as a
+    word list would.
 
     Args:
         path: a file, a folder, or a hub id.
@@ -74,21 +78,6 @@ def describe(
         if len(faults) < _KEPT_FAULTS:
             faults.append(item)
     return tally.result(str(path), tuple(faults), fault_count)
-
-
-def pairwise_f1(masks: Mask) -> list[float]:
-    """Compare every two people on one record: token F1 = 2 |a and b| / (|a| + |b|).
-
-    Args:
-        masks: (people, words), what each of them marked.
-
-    Returns:
-        One value a pair, 0 where one marked nothing or both did; no pair where nobody marked a word.
-    """
-    marked = masks.astype(np.int64)
-    both, sizes = marked @ marked.T, marked.sum(axis=1)
-    first, second = np.triu_indices(len(masks) if sizes.any() else 0, 1)
-    return (2 * both[first, second] / np.maximum(sizes[first] + sizes[second], 1)).tolist()
 
 
 class _Alpha:
@@ -137,6 +126,7 @@ class _Tally:
         self.labels: Counter[str | None] = Counter()
         self.annotators: Counter[str] = Counter()
         self.alpha = _Alpha()
+        self.leaks = LeakTally()
         self.words, self.share, self.agreement = _Mean(), _Mean(), _Mean()
         self.by_label: dict[str, _Mean] = {}
 
@@ -151,10 +141,12 @@ class _Tally:
             if annotation.annotator is not None:
                 self.annotators[annotation.annotator] += 1
         self.alpha.add([annotation.label for annotation in record.annotations if annotation.label is not None])
+        self.leaks.add(record, segment)
         if any(annotation.rationale is not None for annotation in record.annotations):
             self._add_rationales(record, human_masks(record, word_grid(record, segment)))
 
     def _add_rationales(self, record: Record, masks: Mask) -> None:
+        self.counts["with rationale"] += bool(masks.any())
         sizes = masks.sum(axis=1)[masks.any(axis=1)]
         self.counts["asked"] += len(masks)
         self.counts["marked"] += len(sizes)
@@ -183,6 +175,7 @@ class _Tally:
             asked=self.counts["asked"],
             marked=self.counts["marked"],
             explained=self.counts["explained"],
+            without_rationale=self.counts["records"] - self.counts["with rationale"],
             words_marked=self.words.value(),
             share_marked=self.share.value(),
             agreement=self.agreement.value(),
@@ -194,6 +187,7 @@ class _Tally:
                 if mean.count
             },
             label_alpha=self.alpha.value(),
+            warnings=tuple(self.leaks.warnings()),
             faults=faults,
             fault_count=fault_count,
         )
@@ -206,7 +200,7 @@ def _is_evidence(annotation: Annotation) -> bool:
 
 def cells(description: Description) -> list[dict[str, Any]]:
     """Give a description as the list of cells that `--json` writes."""
-    counts = ("records", "unlabelled", "annotators", "annotations", "asked", "marked", "explained")
+    counts = ("records", "unlabelled", "annotators", "annotations", "asked", "marked", "explained", "without_rationale")
     rows: list[tuple[str, str, float | None, int | None]] = [
         *((name, "all", getattr(description, name), None) for name in counts),
         ("faults", "all", description.fault_count, None),

@@ -136,6 +136,7 @@ def _rows(it: Description) -> Iterator[tuple[str, str]]:
         yield "most active", _counted(it.top_annotators)
     yield "asked for a rationale", _share(it.asked, it.annotations)
     yield "marked something", _share(it.marked, it.asked)
+    yield "without a rationale", _share(it.without_rationale, it.records)
     if it.words_marked is not None and it.share_marked is not None:
         yield "rationale length", f"{it.words_marked:.1f} words, {it.share_marked:.0%} of the text (where marked)"
     yield "explained", _share(it.explained, it.annotations)

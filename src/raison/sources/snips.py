@@ -1,12 +1,6 @@
 """SNIPS and its kin: a folder with `seq.in` (words), `seq.out` (BIO slots) and `label` (intents), line by line.
 
-The set has no human rationales. A rule file makes some; each table in it is one annotator:
-
-    [intent-words.words]              # words of the item's own label: this annotator sees the label
-    PlayMusic = ["play", "music"]
-
-    [slot-patterns]                   # regular expressions: what their named groups match is marked
-    patterns = ['(?P<place>nearest|closest)']
+The set has no human rationales; a rule file makes some (see `sources.rules`).
 """
 
 import re
@@ -15,21 +9,12 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from raison.records import Annotation, Fault, InputError, Record, Span
+from raison.records import Fault, Record, Span
 from raison.sources.common import Item, checked_lines
-from raison.sources.options import read_toml
-from raison.words import spans_of_words, whitespace_words, words_in_spans
+from raison.sources.rules import Rules, apply_rules, read_rules
+from raison.words import whitespace_words
 
 FILES = ("seq.in", "seq.out", "label")
-
-
-class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The rules of one annotator."""
-
-    words: dict[str, list[str]] = {}  # label -> words that are marked where the item has this label; case is ignored
-    patterns: list[str] = []  # regular expressions; every match counts, unnamed groups do not, nor does case
 
 
 def read_snips(path: str | Path, rules: str | None = None) -> Iterator[Item]:
@@ -43,7 +28,7 @@ def read_snips(path: str | Path, rules: str | None = None) -> Iterator[Item]:
         rules: a TOML file of rules; without one there are no annotations.
 
     Raises:
-        InputError: the rule file is missing or wrong.
+        InputError: the rule file is missing or wrong, or looks at a field other than `text`.
     """
     folder = Path(path)
     given = {} if rules is None else read_rules(rules)
@@ -84,15 +69,15 @@ def _item(
     if wrong is not None:
         return Fault(str(folder / "seq.out"), number, f"expected O, B-slot or I-slot, found {wrong!r}")
     text, intent = " ".join(words), " ".join(label)
-    return number, Record(
+    record = Record(
         id=f"snips-{folder.name}-{number - 1}",
         task="intent",
         fields={"text": text},
         label=intent,
         label_set=label_set,
-        annotations=tuple(annotate(name, one, text, intent) for name, one in rules.items()),
         meta={"slots": list(_slots(whitespace_words(text), tags))},
     )
+    return number, apply_rules(rules, record)
 
 
 def _slots(words: Sequence[Span], tags: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -107,42 +92,3 @@ def _slots(words: Sequence[Span], tags: Sequence[str]) -> Iterator[dict[str, Any
         if kind != "O":
             start, open_slot = (word.start, slot) if open_slot is None else (start, open_slot)
             end = word.end
-
-
-# --------------------------------------------------------------------------------------------------- rules
-
-
-def read_rules(path: str | Path) -> dict[str, Rules]:
-    """Read a rule file: annotator -> rules.
-
-    Raises:
-        InputError: it is missing, not TOML, has an unknown key, or a pattern that is no regular expression.
-    """
-    try:
-        rules = msgspec.convert(read_toml(path), dict[str, Rules])
-    except msgspec.ValidationError as error:
-        raise InputError(f"{path}: {error}; expected [annotator] with `words` or `patterns`") from None
-    for name, one in rules.items():
-        for pattern in one.patterns:
-            try:
-                named = re.compile(pattern).groupindex
-            except re.error as error:
-                raise InputError(f"{path}: {name}: {pattern!r} is not a regular expression ({error})") from None
-            if not named:
-                raise InputError(f"{path}: {name}: {pattern!r} has no named group, (?P<name>...), to be marked")
-    return rules
-
-
-def annotate(name: str, rules: Rules, text: str, label: str) -> Annotation:
-    """Mark what the rules of one annotator find in a text: whole words.
-
-    The annotation has the item's label if the rules look at it, else none.
-    """
-    wanted = {word.casefold() for word in rules.words.get(label, ())}
-    words = whitespace_words(text)
-    found = [span for span in words if text[slice(*span)].casefold() in wanted]
-    for pattern in rules.patterns:
-        for match in re.finditer(pattern, text, re.IGNORECASE):
-            found += [Span(*match.span(group)) for group in match.re.groupindex if match[group]]
-    marked = spans_of_words(words, words_in_spans(words, found))
-    return Annotation(annotator=name, label=label if rules.words else None, rationale={"text": marked})
