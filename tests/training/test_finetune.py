@@ -22,7 +22,6 @@ from raison.records import InputError, Record
 from raison.testbed import make_corpus
 from raison.training import Config, few_shot, finetune
 from raison.training.finetune import label_names
-from raison.words import tokenize, word_grid
 
 LABELS = ("positive", "neutral", "negative")
 QUICK = Config(epochs=2, lr=1e-3, batch=8)
@@ -120,7 +119,8 @@ def test_the_folder_holds_a_model_that_says_how_it_was_made(base, data, whole):
     assert {path.suffix for path in whole.iterdir()} == {".json", ".safetensors"}
     assert not whole.with_name("out.part").exists()
     told = json.loads((whole / "raison.json").read_text())
-    assert told["config"] == {"command": "train", "model": str(base), **msgspec.to_builtins(QUICK)}
+    plain = {"command": "train", "model": str(base), **msgspec.to_builtins(QUICK), "alignment": None}
+    assert told["config"] == plain
     assert told["data"]["records"] == 22
     assert told["dev"]["records"] == 10
     assert told["data"]["sha256"] != told["dev"]["sha256"]
@@ -244,18 +244,6 @@ def test_records_without_a_label_are_left_out(base, data, tmp_path):
     finetune(base, [*blank, *data[0]], tmp_path / "out", [*blank, *data[1]], Config(epochs=1))
     told = json.loads((tmp_path / "out" / "raison.json").read_text())
     assert (told["data"]["records"], told["dev"]["records"]) == (22, 10)
-
-
-def test_padding_goes_to_the_longest_of_the_batch(tiny):
-    from raison.training.finetune import _Collator
-
-    tokenizer = tiny.bert_tokenizer()
-    records = [Record(str(i), {"text": "a dog plays " * (i + 1)}) for i in range(3)]
-    tokens = tokenize(tokenizer, [word_grid(r) for r in records], [tuple(r.fields.values()) for r in records], 512)
-    batch = _Collator(tokenizer)([{"tokens": row, "labels": 0} for row in tokens])
-    assert batch["input_ids"].shape == (3, 11)  # nine words, and a special token at each end
-    assert batch["attention_mask"].sum(dim=1).tolist() == [5, 8, 11]
-    assert batch["input_ids"][0, 5:].tolist() == [tokenizer.pad_token_id] * 6
 
 
 def test_patience_ends_a_training_that_gets_no_better(base, data, tmp_path):

@@ -1,7 +1,7 @@
 """What every model that scores labels has in common: batches, label scores, predictions, masked predictions."""
 
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from hashlib import blake2b
 from typing import Any, NamedTuple, TypeVar
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from raison.masking import ModelInput, Operator, apply
 from raison.models import batching
+from raison.models.watch import NAME as WATCHED
 from raison.records import InputError, Prediction, Record
 from raison.words import Mask, Segmenter, Tokens
 
@@ -68,6 +69,10 @@ class Scorer:
 
         An input that replacements have made longer than the model reads loses its last tokens but the very last.
         """
+        return Batch(*(tensor.to(self.device) for tensor in self.pad(inputs)))
+
+    def pad(self, inputs: Sequence[ModelInput | Tokens]) -> Batch:
+        """Do `batch` without moving anything to the model's device."""
         inputs = [_cut(row, self.max_length) if len(row.ids) > self.max_length else row for row in inputs]
         longest = max([1, *(len(row.ids) for row in inputs)])
         ids = np.full((len(inputs), longest), self._padding, dtype=np.int64)
@@ -80,7 +85,7 @@ class Scorer:
             attention[index, :size] = row.attention if isinstance(row, ModelInput) else 1
             attention[index, 0] |= size == 0
         lengths = np.array([max(1, len(row.ids)) for row in inputs], dtype=np.int64)
-        return Batch(*(torch.from_numpy(array).to(self.device) for array in (ids, types, attention, lengths)))
+        return Batch(*(torch.from_numpy(array) for array in (ids, types, attention, lengths)))
 
     def embed(self, batch: Batch) -> Tensor:
         """Give the word embeddings of a batch, detached: (rows, tokens, hidden)."""
@@ -235,9 +240,9 @@ def embeddings_are(model: Any, embeddings: Tensor | None) -> Generator[None]:
 
 @contextmanager
 def projected(model: Any, places: Tensor) -> Generator[None]:
-    """Let only some places of each row go through the last layer's MLP and meet the vocabulary.
+    """Let only some places of each row go through the last layer, but for their keys and values, and the vocabulary.
 
-    After the last attention no token sees another one, so what the others become there is read by nobody.
+    After the last attention no token sees another one, so what the others ask there, and become, is read by nobody.
 
     Args:
         model: any Hugging Face causal language model.
@@ -253,18 +258,17 @@ def projected(model: Any, places: Tensor) -> Generator[None]:
 
     hook = model.get_output_embeddings().register_forward_pre_hook(pick)
     try:
-        with _narrowed(_last_mlp(model), at):
+        with ExitStack() as stack:
+            for module in _last_modules(model):
+                stack.enter_context(_narrowed(module, at))
             yield
     finally:
         hook.remove()
 
 
 @contextmanager
-def _narrowed(mlp: Any, at: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Generator[None]:
-    """Let a feed-forward module, if there is one, run on some places alone; it gives zeros for the others."""
-    if mlp is None:
-        yield
-        return
+def _narrowed(module: Any, at: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Generator[None]:
+    """Let a module that takes each position by itself run on some places alone; it gives zeros for the others."""
     whole: list[Tensor] = []  # what it was given, while it runs
 
     def narrow(_module: Any, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -277,9 +281,10 @@ def _narrowed(mlp: Any, at: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Genera
         if not whole:
             return output
         states = whole.pop()
-        return torch.zeros_like(states, dtype=output.dtype).index_put(at(states), output)
+        empty = output.new_zeros(*states.shape[:2], output.shape[-1])
+        return empty.index_put_(at(states), output)
 
-    hooks = [mlp.register_forward_pre_hook(narrow), mlp.register_forward_hook(widen)]
+    hooks = [module.register_forward_pre_hook(narrow), module.register_forward_hook(widen)]
     try:
         yield
     finally:
@@ -287,10 +292,21 @@ def _narrowed(mlp: Any, at: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Genera
             hook.remove()
 
 
-def _last_mlp(model: Any) -> Any:
-    """Give the feed-forward module of a causal model's last layer; None where it is not known or of another kind."""
+def _last_modules(model: Any) -> list[Any]:
+    """Give what a causal model's last layer may run on some positions alone; nothing of layers that are not known.
+
+    These are the feed-forward module, and those that make queries and project attention's output; the latter two only
+    where nobody reads the whole attention matrix.
+    """
     decoder = model.get_decoder() if hasattr(model, "get_decoder") else None
     lists = [child for child in decoder.children() if isinstance(child, torch.nn.ModuleList)] if decoder else []
-    found = getattr(lists[0][-1], "mlp", None) if lists and len(lists[0]) else None
-    sparse = any("router" in name or name == "gate" for name, _ in found.named_children()) if found else False
-    return None if sparse else found  # a mixture of experts returns its choices too
+    if not lists or not len(lists[0]):
+        return []
+    last, found = lists[0][-1], list[Any]()
+    feed = getattr(last, "mlp", None)
+    if feed is not None and not any("router" in name or name == "gate" for name, _ in feed.named_children()):
+        found.append(feed)  # a mixture of experts returns its choices too
+    if getattr(model.config, "_attn_implementation", "eager") not in ("eager", WATCHED):
+        attention = getattr(last, "self_attn", None)
+        found += [getattr(attention, name) for name in ("q_proj", "o_proj") if hasattr(attention, name)]
+    return found

@@ -12,13 +12,15 @@ import msgspec
 
 from raison.attribution import extract
 from raison.evaluation import evaluate
-from raison.models import Answerer
 from raison.models.batching import bar, catch_up
 from raison.models.chat import Conversation
+from raison.models.scorer import Scorer
 from raison.models.tasks import Task, labels_of, task_of
 from raison.prompting import ask, load_request
 from raison.records import InputError, Record
-from raison.training import Config, LoraConfig, finetune, finetune_lora
+from raison.sources.options import read_options
+from raison.training import Alignment, Config, LoraConfig, finetune, finetune_lora
+from raison.training.align import check_alignment
 from raison.training.recipes import Request
 from raison.training.runs import RUN, Progress
 
@@ -38,7 +40,31 @@ class Data(NamedTuple):
     keep_out: Sequence[Record] = ()  # of an evaluation to come
 
 
-def curve(model: Answerer, records: Sequence[Record]) -> dict[str, float | None]:
+def alignment_of(by: str | None, given: Mapping[str, Any], more: Sequence[str] | None) -> Alignment | None:
+    """Read what is asked of an alignment.
+
+    Args:
+        by: the attribution; None = no alignment.
+        given: fields of `raison.training.Alignment`.
+        more: others, as `NAME=VALUE` or the path of a TOML file.
+
+    Raises:
+        InputError: a setting is unknown or impossible, or some are given without an attribution.
+    """
+    settings = {**read_options(more), **given}
+    if str(settings.get("warm_up", "")).isdecimal():
+        settings["warm_up"] = int(settings["warm_up"])
+    if by is None:
+        if settings:
+            raise InputError(f"--{next(iter(settings)).replace('_', '-')}: only with --align")
+        return None
+    try:
+        return check_alignment(msgspec.convert({"by": by.replace("_", "-"), **settings}, Alignment, strict=False))
+    except msgspec.ValidationError as error:
+        raise InputError(f"--align: {error}") from None
+
+
+def curve(model: Scorer, records: Sequence[Record]) -> dict[str, float | None]:
     """Measure the rationales of a model on records that people have marked.
 
     Returns:
@@ -61,6 +87,7 @@ def tune(
     *,
     lora: bool = False,
     task: str | None = None,
+    alignment: Alignment | None = None,
     trust: bool = False,
 ) -> None:
     """Fine-tune a classifier, or a causal language model by LoRA.
@@ -73,6 +100,7 @@ def tune(
         say: takes lines about how it goes.
         lora: whether it is a causal language model; curves are measured where the dev records have people's words.
         task: of LoRA: what is asked; default: what the records are for.
+        alignment: what else is trained for.
         trust: run code that comes with the model.
 
     Raises:
@@ -80,7 +108,7 @@ def tune(
     """
     settings = {key: value for key, value in given.items() if value is not None}
     if lora:
-        _tune_lora(model, data, out, (task, LoraConfig(**settings)), say, trust)
+        _tune_lora(model, data, out, (task, LoraConfig(**settings), alignment), say, trust)
         say(f"wrote {out} (adapter, tokenizer, raison.json)")
         return
     of_lora = {"task": task, "keep-out": data.keep_out, **settings}
@@ -88,21 +116,28 @@ def tune(
     if stray:
         raise InputError(f"--{stray}: only with --lora")
     with bar("training", 1000) as advance:
-        progress = _progress(catch_up(advance), say)
-        finetune(model, data.train, out, data.dev, Config(**settings), trust_remote_code=trust, progress=progress)
+        finetune(
+            model, data.train, out, data.dev, Config(**settings), alignment=alignment,
+            curve=curve if alignment else None, trust_remote_code=trust, progress=_progress(catch_up(advance), say),
+        )  # fmt: skip
     say(f"wrote {out} (model, tokenizer, raison.json)")
 
 
 def _tune_lora(  # noqa: PLR0917
-    model: str, data: Data, out: str, how: tuple[str | None, LoraConfig], say: Callable[[str], None], trust: bool
+    model: str,
+    data: Data,
+    out: str,
+    how: tuple[str | None, LoraConfig, Alignment | None],
+    say: Callable[[str], None],
+    trust: bool,
 ) -> None:
-    task, config = how
+    task, config, alignment = how
     wanted = task_of(data.train, task)
     labels = labels_of(wanted, [*data.train, *data.dev])
     with bar("training", 1000) as advance:
         finetune_lora(
             model, wanted, data.train, out, data.dev, config, labels=labels, keep_out=data.keep_out,
-            request=words_request(wanted, labels), curve=curve, trust_remote_code=trust,
+            request=words_request(wanted, labels), curve=curve, alignment=alignment, trust_remote_code=trust,
             progress=_progress(catch_up(advance), say),
         )  # fmt: skip
     told = msgspec.json.decode((Path(out) / RUN).read_bytes())

@@ -9,11 +9,13 @@ import msgspec
 import numpy as np
 import torch
 
-from raison.models.classifier import LOADING_ERRORS, Classifier, expect_folder, first_line, longest
+from raison.models.classifier import LOADING_ERRORS, Classifier, expect_folder, first_line
 from raison.records import InputError, Record
 from raison.runs import hash_records, provenance
+from raison.training.align import Curve, examples, measure_of, objective_for, trainer_for
+from raison.training.aligned import Alignment
+from raison.training.learners import LabelLearner
 from raison.training.runs import Progress, arguments, begin, finish, is_done, last_checkpoint, part_of, watch
-from raison.words import Tokens, tokenize, word_grid
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -36,10 +38,12 @@ def finetune(
     dev: Sequence[Record] = (),
     config: Config | None = None,
     *,
+    alignment: Alignment | None = None,
+    curve: Curve | None = None,
     trust_remote_code: bool = False,
     progress: Progress | None = None,
 ) -> Classifier:
-    """Fine-tune a classifier on the labels of records, and save it with its tokenizer.
+    """Fine-tune a classifier on the labels of records, and on people's rationales if asked to, and save it.
 
     With dev records the checkpoint with the best dev accuracy is kept. Until the training is done everything is in
     `OUT.part`; interrupted, it goes on from the last epoch, with the same result.
@@ -50,6 +54,8 @@ def finetune(
         out: the folder of the trained model; its `raison.json` says how it was made.
         dev: records to watch, and to choose the epoch by.
         config: see `Config`.
+        alignment: train with the records' rationales as well; see `Alignment`.
+        curve: measures more after each epoch, on dev records with marked words; what it gives goes into the history.
         trust_remote_code: run code that comes with the model. Off unless asked for.
         progress: called with the share that is done, and with what the trainer logs.
 
@@ -65,21 +71,23 @@ def finetune(
     held_out = [record for record in dev if record.label is not None]
     if not chosen:
         raise InputError("no training record has a label")
-    frame = provenance({"command": "train", "model": str(model), **msgspec.to_builtins(config)}, chosen, {})
+    said = {"model": str(model), **msgspec.to_builtins(config), "alignment": msgspec.to_builtins(alignment)}
+    frame = provenance({"command": "train", **said}, chosen, {})
     frame["dev"] = {"records": len(held_out), "sha256": hash_records(held_out)}
     folder = Path(out)
     work = part_of(folder)
     _check(config)
     if not is_done(folder, frame):
-        tokenizer, network = _load(str(model), labels, config.seed, trust_remote_code)
-        begin(work, frame)
-        data = [_examples(tokenizer, network, records, labels) for records in (chosen, held_out)]
+        tokenizer, network = load_network(str(model), labels, config.seed, trust_remote_code)
         batches: dict[str, Any] = {
             "per_device_train_batch_size": config.batch,
-            "per_device_eval_batch_size": 64,
             "warmup_steps": math.ceil(len(chosen) / config.batch) * config.epochs // 10,
         }
-        trainer = _trainer(network, tokenizer, data[0], data[1], arguments(config, work, bool(held_out), **batches))
+        learner = LabelLearner(Classifier(network, tokenizer, labels=labels))
+        rows, measure = examples(learner, chosen, alignment), measure_of(learner, held_out, curve)
+        objective = objective_for(learner, rows, alignment, config.seed)
+        begin(work, frame)
+        trainer = trainer_for(objective, rows, arguments(config, work, bool(held_out), **batches), measure)
         watch(trainer, config.patience if held_out else None, progress)
         trainer.train(resume_from_checkpoint=last_checkpoint(work))
         if trainer.is_world_process_zero():
@@ -145,8 +153,8 @@ def _in_order_of(name: str, labels: tuple[str, ...], trust: bool) -> tuple[str, 
     return tuple(spelled[label] for label in own) if sorted(own) == sorted(spelled) else labels
 
 
-def _load(name: str, labels: Sequence[str], seed: int, trust: bool) -> tuple[Any, Any]:
-    """Load tokenizer and model; a new head is drawn by the seed."""
+def load_network(name: str, labels: Sequence[str], seed: int, trust: bool) -> tuple[Any, Any]:
+    """Load tokenizer and model, for training; a new head is drawn by the seed."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
 
     expect_folder(name)
@@ -170,51 +178,3 @@ def _load(name: str, labels: Sequence[str], seed: int, trust: bool) -> tuple[Any
     if network.config.pad_token_id is None:
         network.config.pad_token_id = tokenizer.pad_token_id
     return tokenizer, network
-
-
-def _examples(tokenizer: Any, network: Any, records: Sequence[Record], labels: Sequence[str]) -> list[dict[str, Any]]:
-    """Tokenize records as the classifier will read them."""
-    index = {label: number for number, label in enumerate(labels)}
-    strange = next((record for record in records if record.label not in index), None)
-    if strange is not None:
-        raise InputError(f"record {strange.id!r}: label {strange.label!r} is not one of {', '.join(labels)}")
-    grids = [word_grid(record) for record in records]
-    texts = [tuple(record.fields.values()) for record in records]
-    tokens = tokenize(tokenizer, grids, texts, longest(network.config, tokenizer))
-    return [{"tokens": row, "labels": index[record.label or ""]} for record, row in zip(records, tokens, strict=True)]
-
-
-class _Collator:
-    """Pads a batch to its longest record."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        self.pad = tokenizer.pad_token_id or 0
-        self.types = "token_type_ids" in tokenizer.model_input_names
-
-    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        tokens: list[Tokens] = [row["tokens"] for row in rows]
-        pad = torch.nn.utils.rnn.pad_sequence
-        ids = pad([torch.from_numpy(row.ids) for row in tokens], batch_first=True, padding_value=self.pad)
-        lengths = torch.tensor([len(row.ids) for row in tokens])
-        batch = {
-            "input_ids": ids,
-            "attention_mask": (torch.arange(ids.shape[1]) < lengths[:, None]).long(),
-            "labels": torch.tensor([row["labels"] for row in rows]),
-        }
-        if self.types:
-            batch["token_type_ids"] = pad([torch.from_numpy(row.types) for row in tokens], batch_first=True)
-        return batch
-
-
-# ---------------------------------------------------------------------------------------------------- trainer
-
-
-def _trainer(network: Any, tokenizer: Any, train: list[Any], dev: list[Any], settings: Any) -> Any:
-    from transformers import Trainer
-
-    data: dict[str, Any] = {"train_dataset": train, "eval_dataset": dev or None}  # a list is a data set for torch
-    return Trainer(model=network, args=settings, data_collator=_Collator(tokenizer), compute_metrics=_accuracy, **data)
-
-
-def _accuracy(result: Any) -> dict[str, float]:
-    return {"accuracy": float((result.predictions.argmax(axis=-1) == result.label_ids).mean())}

@@ -6,14 +6,13 @@ alone, and what is measured after each epoch. Only the places of answers meet th
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,11 +22,14 @@ from raison.models.scorer import projected
 from raison.models.tasks import Task, labels_of, load_task
 from raison.records import InputError, Record
 from raison.runs import digest, hash_records, provenance
+from raison.training import align
+from raison.training.align import Curve, measure_of
+from raison.training.aligned import Alignment, Measure
 from raison.training.finetune import few_shot
+from raison.training.learners import LabelLearner
 from raison.training.recipes import IGNORED, Example, Examples, Recipe, Request, apart, collate, examples
 from raison.training.runs import Progress, arguments, begin, finish, is_done, last_checkpoint, part_of, watch
 
-Curve = Callable[[Answerer, Sequence[Record]], Mapping[str, float | None]]
 WARM_UP = 0.03  # share of the steps in which the learning rate rises
 
 
@@ -63,6 +65,7 @@ def finetune_lora(  # noqa: PLR0917
     keep_out: Sequence[Record] = (),
     request: Request | None = None,
     curve: Curve | None = None,
+    alignment: Alignment | None = None,
     trust_remote_code: bool = False,
     progress: Progress | None = None,
 ) -> Answerer:
@@ -85,6 +88,8 @@ def finetune_lora(  # noqa: PLR0917
         keep_out: records of an evaluation to come, see `raison.training.recipes.apart`.
         request: of the recipe label-and-rationale: gives the conversation that asks for a record's words.
         curve: measures more after each epoch, on dev records with marked words; what it gives goes into the history.
+        alignment: of the recipe label: train with the records' rationales as well; the task's loss is then the cross
+            entropy of the labels' scores, as an evaluation has them.
         trust_remote_code: run code that comes with the model. Off unless asked for.
         progress: called with the share that is done, and with what the trainer logs.
 
@@ -96,6 +101,8 @@ def finetune_lora(  # noqa: PLR0917
             training record is left, or `out` holds something else.
     """
     config = _checked(config or LoraConfig())
+    if alignment is not None and config.recipe != "label":
+        raise InputError(f"recipe {config.recipe!r}: only the recipe label can be trained with an alignment")
     task = load_task(task) if isinstance(task, str) else task
     names = tuple(labels or labels_of(task, [*train, *dev]))
     free, left_out = apart(train, keep_out)
@@ -106,16 +113,26 @@ def finetune_lora(  # noqa: PLR0917
     chosen = few_shot(chosen, config.shots, config.seed) if config.shots else chosen
     held_out = [record for record in dev if record.label is not None]
     frame = _frame((str(model), task, names, config), chosen, held_out, request)
+    frame["config"]["alignment"] = msgspec.to_builtins(alignment)
     frame["kept_out"] = {"records": len(keep_out), "sha256": hash_records(keep_out), "left_out": left_out}
     folder, loading = Path(out), _loading(config, trust_remote_code)
     if not is_done(folder, frame):
         answerer = Answerer.load(model, task, labels=names, **loading)
         network = _adapted(answerer, str(model), config)
+        work = part_of(folder)
         rows, counts = examples(answerer, chosen, config.recipe, config.seed, request)
-        data = _data(answerer, rows, chosen, config)
-        measure = _measure(answerer, held_out, curve, config.watch)
-        begin(part_of(folder), frame)
-        trainer = _trainer(network, answerer, data, measure, (config, part_of(folder)))
+        learner = LabelLearner(answerer, network)
+        measure = measure_of(learner, held_out, curve, config.watch)
+        if alignment is None:
+            data = _data(answerer, rows, chosen, config)
+            begin(work, frame)
+            trainer = _trainer(network, answerer, data, measure, (config, work))
+        else:
+            aligned = align.examples(learner, chosen, alignment)
+            objective = align.objective_for(learner, aligned, alignment, config.seed)
+            begin(work, frame)
+            settings = _settings(config, work, len(rows), has_dev=bool(held_out))
+            trainer = align.trainer_for(objective, aligned, settings, measure)
         watch(trainer, config.patience if held_out else None, progress)
         trainer.train(resume_from_checkpoint=last_checkpoint(part_of(folder)))
         if trainer.is_world_process_zero():
@@ -219,30 +236,11 @@ def answer_losses(network: Any, batch: Mapping[str, Tensor], run: Any = None) ->
     return losses.sum(dim=1) / (answers != IGNORED).sum(dim=1)
 
 
-def _measure(
-    answerer: Answerer, dev: Sequence[Record], curve: Curve | None, most: int
-) -> Callable[[], dict[str, float | None]] | None:
-    """Give what measures the model after an epoch; None without dev records."""
-    if not dev:
-        return None
-    tokens = answerer.encode(dev)
-    gold = np.array([answerer.label_index(record.label or "") for record in dev])
-    watched = [record for record in dev if any(note.rationale for note in record.annotations)][:most]
-
-    def measure() -> dict[str, float | None]:
-        answerer.model.eval()
-        right = answerer.logits(tokens).argmax(axis=1) == gold
-        more = curve(answerer, watched) if curve is not None and watched else {}
-        return {"accuracy": float(right.mean()), **more}
-
-    return measure
-
-
 def _trainer(
     network: Any,
     answerer: Answerer,
     data: Examples,
-    measure: Callable[[], dict[str, float | None]] | None,
+    measure: Measure | None,
     how: tuple[LoraConfig, Path],
 ) -> Any:
     from transformers import Trainer

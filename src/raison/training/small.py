@@ -1,5 +1,6 @@
 """Small models of a testbed corpus, trained from scratch in half a minute, and the tokenizer that goes with them."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -59,14 +60,22 @@ def _tokenizer(records: Sequence[Record]) -> Any:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
-    backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    texts = [text for record in records for text in record.fields.values()]
     letters = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=VOCABULARY, special_tokens=list(SPECIAL), initial_alphabet=letters, show_progress=False
+    inner = sorted(
+        {f"##{letter}" for text in texts for word in re.findall(r"\w+", text.lower()) for letter in word[1:]}
     )
-    backend.train_from_iterator((text for record in records for text in record.fields.values()), trainer)
+    # The trainer numbers letters inside words as it meets them, in no fixed order, and breaks ties by these numbers.
+    # Named beforehand they have fixed ones; in the tokenizer itself they are no special tokens.
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=VOCABULARY, special_tokens=[*SPECIAL, *inner], initial_alphabet=letters, show_progress=False
+    )
+    found = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    found.normalizer = normalizers.BertNormalizer(lowercase=True)
+    found.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    found.train_from_iterator(texts, trainer)
+    backend = Tokenizer(models.WordPiece(found.get_vocab(), unk_token="[UNK]"))
+    backend.normalizer, backend.pre_tokenizer = found.normalizer, found.pre_tokenizer
     backend.post_processor = processors.TemplateProcessing(
         "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", [("[CLS]", 2), ("[SEP]", 3)]
     )

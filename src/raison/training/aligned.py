@@ -1,0 +1,258 @@
+"""Hugging Face's trainer with a second term: task loss + alpha * alignment(attribution, people's rationales).
+
+The loss of a step is the mean of the task's over all its records, plus alpha times the mean of the alignment's over
+those that have a rationale, weighed by confidence; however the step's records are spread over batches and processes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from raison.attribution.extractor import Kind
+from raison.models.scorer import Batch
+from raison.training.learners import IGNORED, Learner
+from raison.training.losses import LOSSES, defined
+from raison.training.teachers import Example, Step, Teacher, stacked
+
+Measure = Callable[[], Mapping[str, float | None]]
+
+
+class Alignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is added to the task's loss, and when."""
+
+    by: str = "input-marginalisation"  # the attribution trained through, see `raison.training.teachers`
+    loss: str | None = None  # one of `raison.training.losses.LOSSES`; None = the attribution's own
+    alpha: float = 1.0  # weight of the alignment loss
+    margin: float | None = None  # of the losses that have one; None = theirs
+    warm_up: int | str = 0  # epochs of the task alone; `rest` = until the dev metric has not risen for `patience`
+    patience: int = 3  # of `rest`, in epochs
+    ramp: int = 0  # epochs over which alpha then rises from 0
+    balance: bool = False  # alpha times the ratio of the two gradients' norms
+    every: int = 1  # the alignment is added in every so many-th step, with so many times the weight
+    replacement: str = "uniform"  # of input-marginalisation, see `raison.attribution.marginalisation.Replacer`
+    draws: int = 4  # of input-marginalisation: how often each set of words is replaced
+    fresh: bool = True  # of input-marginalisation: draw anew in every epoch
+    weights: str = "unbiased"  # of input-marginalisation's draws
+    most: float = 0.5  # of input-marginalisation: largest share of words that are taken as the rationale
+    gate: Kind = "input"  # of diffmask, see `raison.attribution.extractor.Extractor`
+    rounds: int = 1  # of diffmask: how often the extractor is trained, and the model after it
+    extractor_epochs: int = 50  # of diffmask: passes over the training records in each round
+    extractor_rate: float = 1.0  # of diffmask: factor on the extractor's learning rates
+    decay: float = 1.0  # of diffmask: factor on all learning rates from one round to the next
+    stop: int = 0  # of diffmask: rounds without a better dev metric after which it ends; 0 = never
+    people: str = "soft"  # whose rationales, see `raison.rationales.voted_rationale`
+    confident: bool = False  # a record counts by how far people agree on it, see `raison.rationales.confidence`
+
+    def start(self, metrics: Sequence[float]) -> int | None:
+        """Give the epoch in which the alignment begins, from the dev metric after each epoch so far; None = not yet."""
+        return self.warm_up if isinstance(self.warm_up, int) else rested(metrics, self.patience)
+
+    def each(self, epochs: float) -> int:
+        """Give the epochs of one round, of all those of a training."""
+        return max(1, int(epochs - (self.warm_up if isinstance(self.warm_up, int) else 0)) // self.rounds)
+
+    def share(self, epoch: float, metrics: Sequence[float]) -> float:
+        """Give the part of alpha that is in force.
+
+        Args:
+            epoch: epochs that are done, with their fraction.
+            metrics: the dev metric after each epoch so far.
+        """
+        start = self.start(metrics)
+        if start is None or epoch < start:
+            return 0.0
+        return min(1.0, (epoch - start) / self.ramp) if self.ramp else 1.0
+
+
+def rested(metrics: Sequence[float], patience: int) -> int | None:
+    """Give the first epoch after which a metric had not risen for `patience` epochs; None = it still rises."""
+    best, since = -np.inf, 0
+    for epoch, value in enumerate(metrics, 1):
+        since = 0 if value > best else since + 1
+        best = max(best, value)
+        if since >= patience:
+            return epoch
+    return None
+
+
+# --------------------------------------------------------------------------------------------------------- data
+
+
+class Examples:
+    """Training examples as the trainer's data set; what a teacher draws depends on seed, epoch and record alone."""
+
+    def __init__(self, rows: Sequence[Example], teacher: Teacher | None, seed: int) -> None:
+        self.rows, self.teacher, self.seed = rows, teacher, seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch it is; the trainer does so."""
+        self.epoch = epoch if getattr(self.teacher, "fresh", True) else 0
+
+    def __len__(self) -> int:
+        """How many examples there are."""
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[Example, dict[str, Any]]:
+        """Give an example, with what the teacher drew for it."""
+        row = self.rows[index]
+        if self.teacher is None:
+            return row, {}
+        rng = np.random.default_rng([self.seed, self.epoch, *row.tokens.grid.record_id.encode()])
+        return row, self.teacher.draw(row, rng)
+
+
+class Collator:
+    """Pads examples to a batch."""
+
+    def __init__(self, learner: Learner, loss: str | None) -> None:
+        self.learner, self.loss = learner, loss
+
+    def __call__(self, given: Sequence[tuple[Example, dict[str, Any]]]) -> dict[str, Tensor]:
+        """Give the tensors of a `Step`, one by one, and the weight `counted` (rows,) of each record's rationale."""
+        rows = [row for row, _ in given]
+        batch = self.learner.pad([row.tokens for row in rows])
+        words = max(1, *(len(row.tokens.grid) for row in rows))
+        shape = (len(rows), words)
+        word = torch.full(batch.ids.shape, -1)
+        target, valid = torch.zeros(shape), torch.zeros(shape, dtype=torch.bool)
+        for index, row in enumerate(rows):
+            word[index, : len(row.tokens.word)] = torch.from_numpy(row.tokens.word)
+            if row.target is not None:
+                valid[index, : len(row.target)] = torch.from_numpy(row.tokens.seen)
+                target[index, : len(row.target)] = torch.from_numpy(row.target)
+        found = dict(zip(Batch._fields, batch, strict=True))
+        found |= {"word": word, "gold": _gold(rows, words), "target": target, "valid": valid}
+        confidence = torch.tensor([row.confidence for row in rows], dtype=torch.float32)
+        known = defined(target, valid, self.loss) if self.loss else torch.zeros(len(rows), dtype=torch.bool)
+        drawn = stacked([one for _, one in given], batch.ids.shape[1])
+        if "replaced_of" in drawn:
+            known &= torch.isin(torch.arange(len(rows)), drawn["replaced_of"])
+        return {"input_ids": found.pop("ids"), **found, "counted": confidence * known, **drawn}
+
+
+def _gold(rows: Sequence[Example], words: int) -> Tensor:
+    if np.ndim(rows[0].gold) == 0:
+        return torch.tensor([row.gold for row in rows])
+    return torch.from_numpy(
+        np.array([np.pad(row.gold, (0, words - len(row.gold)), constant_values=IGNORED) for row in rows])
+    )
+
+
+def step_of(inputs: Mapping[str, Tensor]) -> Step:
+    """Put a collated batch together again."""
+    batch = Batch(inputs["input_ids"], *(inputs[name] for name in Batch._fields[1:]))
+    named = {name: inputs[name] for name in ("word", "gold", "target", "valid")}
+    known = {"input_ids", "counted", *Batch._fields, *named}
+    return Step(batch, **named, drawn={name: part for name, part in inputs.items() if name not in known})
+
+
+# ------------------------------------------------------------------------------------------------------ trainer
+
+
+class Objective:
+    """The two terms of a step's loss, and what is told about them.
+
+    Args:
+        learner: what is trained.
+        teacher: the attribution trained through; None = the task alone.
+        alignment: what is asked of it.
+    """
+
+    def __init__(self, learner: Learner, teacher: Teacher | None, alignment: Alignment) -> None:
+        self.learner, self.teacher, self.alignment = learner, teacher, alignment
+        self.name = (alignment.loss or teacher.loss) if teacher else None
+        self.settings: dict[str, Any] = dict(getattr(teacher, "settings", {}).get(self.name, {}))
+        self.settings |= {} if alignment.margin is None else {"margin": alignment.margin}
+        self._told: dict[str, list[float]] = {}
+
+    def loss(self, run: Any, inputs: Mapping[str, Tensor], totals: Tensor, share: float) -> Tensor:
+        """Give a batch's part of the step's loss: ().
+
+        Args:
+            run: the network, or what it is wrapped in.
+            inputs: a collated batch.
+            totals: (2,) records of the whole step, and the weight of its rationales.
+            share: the part of alpha that is in force.
+        """
+        step, counted = step_of(inputs), inputs["counted"]
+        with self.learner.through(run):
+            if not self.teacher or not share:
+                logits = self.learner.forward(step.batch, step.word).logits
+                return self._tell("task", self.learner.losses(logits, step.gold).sum() / totals[0])
+            taught = self.teacher(self.learner, step)
+        task = self._tell("task", self.learner.losses(taught.logits, step.gold).sum() / totals[0])
+        assert self.name is not None
+        losses = LOSSES[self.name](taught.scores, taught.target, taught.valid, **self.settings)
+        align = self._tell("alignment", (losses * counted).sum() / totals[1].clamp(min=1e-12))
+        self._tell("active", ((losses > 0) & (counted > 0)).sum() / (counted > 0).sum().clamp(min=1))
+        return task + self.alignment.alpha * share * self.alignment.every * align
+
+    def _tell(self, what: str, value: Tensor) -> Tensor:
+        self._told.setdefault(what, []).append(float(value.detach()))
+        return value
+
+    def told(self) -> dict[str, float]:
+        """Give the means of `task`, `alignment` and `active` (share of rationales whose loss is not 0) since last."""
+        means = {what: float(np.mean(values)) for what, values in self._told.items()}
+        self._told = {}
+        return means
+
+    def share(self, step: int, epoch: float, metrics: Sequence[float]) -> float:
+        """Give the part of alpha in force at a step, see `Alignment.share`."""
+        return 0.0 if step % self.alignment.every else self.alignment.share(epoch, metrics)
+
+
+def dev_metrics(trainer: Any) -> list[float]:
+    """Give the dev metric after each epoch so far; not what was measured before the first."""
+    key = f"eval_{trainer.args.metric_for_best_model}"
+    return [log[key] for log in trainer.state.log_history if key in log and log["step"]]
+
+
+def make_trainer(objective: Objective, rows: Sequence[Example], settings: Any, measure: Measure | None = None) -> Any:
+    """Give Hugging Face's trainer with both losses.
+
+    Args:
+        objective: what is trained for.
+        rows: training examples.
+        settings: the trainer's arguments.
+        measure: measures the model after an epoch, the metric to choose by first.
+    """
+    from transformers import Trainer
+
+    class Aligned(Trainer):
+        """Hugging Face's, with our loss over a whole step's examples, and our measure of the model."""
+
+        def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
+            batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+            counted = float(sum(batch["counted"].sum() for batch in batches))
+            totals = torch.tensor([float(sum(len(batch["gold"]) for batch in batches)), counted], device=device)
+            return batches, self.accelerator.reduce(totals, "mean")  # gradients are averaged over processes
+
+        def compute_loss(
+            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            share = objective.share(self.state.global_step, self.state.epoch or 0.0, dev_metrics(self))
+            return objective.loss(model, inputs, num_items_in_batch, share)
+
+        def log(self, logs: dict[str, float], *rest: Any, **named: Any) -> None:
+            super().log({**logs, **objective.told()} if "loss" in logs else logs, *rest, **named)
+
+        def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+            found: Any = {f"eval_{what}": value for what, value in (measure() if measure else {}).items()}
+            self.log(dict(found))
+            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
+            return found
+
+    data: dict[str, Any] = {
+        "train_dataset": Examples(rows, objective.teacher, settings.seed),
+        "eval_dataset": [0] if measure else None,  # it reads none itself
+        "data_collator": Collator(objective.learner, objective.name),
+    }
+    trainer: Any = Aligned(model=objective.learner.network, args=settings, **data)
+    trainer.model_accepts_loss_kwargs = True  # so the loss, a mean over a step already, is not divided again
+    return trainer

@@ -1,0 +1,135 @@
+"""Alternating rounds of UIMER-DM: an extractor learns what the model rests on, then the model learns to rest elsewhere.
+
+Chen et al. 2023, section 3.3. Each round goes on from the best model so far, trains the extractor on it, and then the
+model for some epochs, in the trainer's own loop.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from raison.attribution.diffmask import train_extractor
+from raison.attribution.extractor import Extractor
+from raison.records import write_json
+from raison.training.aligned import Objective, dev_metrics
+from raison.words import Tokens
+
+WEIGHTS, STATE = "extractor.safetensors", "rounds.json"  # in each checkpoint
+
+
+class State(msgspec.Struct):
+    """How far the rounds have come."""
+
+    done: int = 0  # rounds that have begun
+    top: float = -1.0  # best dev metric so far; none is below 0
+    since: int = 0  # epochs without a better one
+    rates: list[float] = []  # learning rates of the first round
+
+
+class Rounds:
+    """The alternation, as the trainer's events drive it.
+
+    Args:
+        objective: the losses; its teacher reads the extractor.
+        tokens: the training records.
+        extractor: is trained in place.
+        seed: of the extractor's training.
+    """
+
+    def __init__(self, objective: Objective, tokens: Sequence[Tokens], extractor: Extractor, seed: int) -> None:
+        self.objective, self.tokens, self.extractor, self.seed = objective, tokens, extractor, seed
+        self.state = State()
+        self.best: dict[str, Any] | None = None  # weights, where no checkpoints are written
+
+    def enter(self, trainer: Any) -> None:
+        """Begin a round if one begins with this epoch: take the model back to its best, and train the extractor."""
+        alignment, epochs = self.objective.alignment, trainer.args.num_train_epochs
+        start = alignment.start(dev_metrics(trainer))
+        epoch = round(trainer.state.epoch or 0.0)
+        if start is None or epoch < start or (epoch - start) % alignment.each(epochs):
+            return
+        if self.state.done and self.best is not None:
+            self.objective.learner.network.load_state_dict(self.best)
+        elif self.state.done and trainer.state.best_model_checkpoint:
+            trainer._load_best_model()
+        self.begin(trainer.optimizer, trainer.lr_scheduler)
+
+    def begin(self, optimiser: Any, schedule: Any) -> None:
+        """Begin a round: lower the learning rates, and train the extractor."""
+        alignment, state = self.objective.alignment, self.state
+        factor = alignment.decay**state.done
+        state.rates = state.rates or list(schedule.base_lrs)
+        schedule.base_lrs = [rate * factor for rate in state.rates]
+        for group, rate in zip(optimiser.param_groups, schedule.base_lrs, strict=True):
+            group["initial_lr"] = rate
+        train_extractor(
+            self.objective.learner.scorer,
+            self.tokens,
+            self.extractor,
+            epochs=alignment.extractor_epochs,
+            seed=self.seed + state.done,
+            rate=alignment.extractor_rate * factor,
+            compare=self.objective.learner.compare,
+        )
+        state.done += 1
+
+    def saw(self, metric: float | None, *, keep: bool) -> None:
+        """Take note of a dev metric, and of the weights if they are the best and are to be kept here."""
+        if metric is None or metric <= self.state.top:
+            self.state.since += 1
+            return
+        self.state.top, self.state.since = metric, 0
+        if keep:
+            weights = self.objective.learner.network.state_dict()
+            self.best = {name: tensor.detach().clone() for name, tensor in weights.items()}
+
+    def is_over(self, epochs: float) -> bool:
+        """Whether no round out of `Alignment.stop` has brought a better model."""
+        alignment = self.objective.alignment
+        return bool(alignment.stop and self.state.done) and self.state.since >= alignment.stop * alignment.each(epochs)
+
+    def save(self, folder: Path) -> None:
+        """Write what a checkpoint needs to go on."""
+        self.extractor.save(folder / WEIGHTS)
+        write_json(folder / STATE, msgspec.to_builtins(self.state))
+
+    def load(self, folder: Path) -> None:
+        """Go on from a checkpoint, if it has rounds."""
+        if (folder / STATE).exists():
+            self.extractor.load_state_dict(Extractor.load(folder / WEIGHTS).state_dict())
+            self.state = msgspec.json.decode((folder / STATE).read_bytes(), type=State)
+
+
+def add_rounds(trainer: Any, rounds: Rounds) -> None:
+    """Let a trainer train the extractor at the beginning of each round.
+
+    The first round begins when the warm-up is over. Where there are dev records, every later one begins with the best
+    model so far, and when no round out of `Alignment.stop` has brought a better one, the training ends. Learning rates
+    fall by `Alignment.decay` from round to round.
+    """
+    from transformers import TrainerCallback
+
+    def folder(args: Any, state: Any) -> Path:
+        return Path(args.output_dir) / f"checkpoint-{state.global_step}"
+
+    class Alternate(TrainerCallback):
+        """Tells the rounds what happens."""
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            rounds.load(folder(args, state))
+
+        def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            rounds.enter(trainer)
+
+        def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
+            found = (metrics or {}).get(f"eval_{args.metric_for_best_model}")
+            rounds.saw(found, keep=args.save_strategy == "no")
+            control.should_training_stop |= rounds.is_over(args.num_train_epochs)
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.is_world_process_zero:
+                rounds.save(folder(args, state))
+
+    trainer.add_callback(Alternate())
