@@ -20,7 +20,7 @@ demo: $(VENV)/.base           ## the whole loop on a corpus with a planted truth
 	$(BIN)/raison demo --out raison-demo
 
 test: $(VENV)/.dev            ## everything: quick and slow tests, and the docs with warnings as errors
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir $(VENV)/site
 
 lint: $(VENV)/.dev            ## style and types
@@ -29,7 +29,7 @@ lint: $(VENV)/.dev            ## style and types
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 check: lint                   ## before each commit: style, types, quick tests
-	$(BIN)/python -m pytest -q -n auto --dist loadfile -m 'not slow'
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder -m 'not slow'
 
 bench: $(VENV)/.dev           ## speed and memory beside the peers; see benchmarks/README.md
 	$(BIN)/python benchmarks/attribution.py

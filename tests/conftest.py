@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from filelock import FileLock
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     AutoModelForSequenceClassification,
@@ -116,6 +117,34 @@ def records(kind="pair"):
         Record(str(i), {"premise": a, "hypothesis": b} if kind == "pair" else {"text": f"{a} {b}"}, label=LABELS[i % 3])
         for i, (a, b) in enumerate(TEXTS)
     ]
+
+
+@pytest.hookimpl(trylast=True)  # after pytest has brought together what shares a fixture
+def pytest_collection_modifyitems(items):
+    """Put files with slow tests first, so that workers, each of which takes file by file, end together."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """What `small_model` gives, trained once for all tests, whichever process they run in (its seed makes it one)."""
+    from raison.training import small_model
+
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+    def load(kind, seed=0, progress=None):
+        folder = root / f"testbed-{kind}-{seed}"
+        with FileLock(f"{folder}.lock"):
+            if not (folder / "raison.txt").exists():
+                made = small_model(kind, seed, progress)
+                made.model.save_pretrained(folder)
+                made.tokenizer.save_pretrained(folder)
+                (folder / "raison.txt").write_text(made.name)
+        return Classifier.load(folder, device="cpu", name=(folder / "raison.txt").read_text())
+
+    return load
 
 
 @pytest.fixture(scope="session")

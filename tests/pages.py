@@ -1,8 +1,10 @@
 """What the tests of pages share: hostile names, a reader of HTML, and a look at a page in a browser."""
 
 import shutil
+from contextlib import contextmanager
 from html.parser import HTMLParser
-from typing import NamedTuple
+
+import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = [
@@ -59,16 +61,6 @@ class Reader(HTMLParser):
         return found
 
 
-class Seen(NamedTuple):
-    """What a browser made of a page."""
-
-    said: list[str]  # messages of the console, and requests for anything but files
-    wider: int  # CSS pixels by which it is wider than the window
-    contrast: tuple[float, str]  # the least of all texts with their ground (WCAG 2.2), and the text
-    hacked: bool
-    printed: dict[str, int]  # selector -> elements that are visible in print
-
-
 # The contrast of every visible text with the nearest ground that is painted behind it.
 CONTRAST = """() => {
   const parts = (colour) => colour.match(/[\\d.]+/g).map(Number);
@@ -95,20 +87,50 @@ CONTRAST = """() => {
 }"""
 
 
-def look(browser, html, path, *, width, scheme, selectors=()):
-    """Open a page in a window of this width, light or dark, then see it as it is printed."""
+WINDOWS = ((1280, "light"), (1280, "dark"), (380, "light"), (320, "dark"))  # CSS pixels wide, colour scheme
+PRINTED = ("h1", "svg.plot", "table")
+
+
+@contextmanager
+def chromium_running():
+    """Give Chromium, without a window."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync_api.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+def in_a_browser(test):
+    """Mark a test that looks at pages in Chromium."""
+    absent = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+    return pytest.mark.slow(absent(test))
+
+
+def look_at(browser, html, path):
+    """Open a page without programs of its own in each window, on screen and as it is printed; nothing may be amiss.
+
+    Nothing is said on the console or asked of the network, no script of a hostile name has run, the page is no wider
+    than the window, and every text stands out from its ground by 4.5 to 1 (WCAG 2.2, AA).
+    """
     path.write_text(html, encoding="utf-8", newline="\n")
     said = []
-    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
-    page = context.new_page()
+    page = browser.new_page()
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: None if request.url.startswith("file:") else said.append(request.url))
     page.goto(path.as_uri())
-    widest = page.evaluate("Math.max(document.documentElement.scrollWidth, document.body.scrollWidth)")
-    contrast = tuple(page.evaluate(CONTRAST))
-    hacked = page.evaluate("window.hacked") is not None
-    page.emulate_media(media="print")
-    printed = {selector: page.locator(f"{selector} >> visible=true").count() for selector in selectors}
-    context.close()
-    return Seen([text for text in said if not text.startswith("data:")], widest - width, contrast, hacked, printed)
+    for width, scheme in WINDOWS:
+        page.set_viewport_size({"width": width, "height": 800})
+        page.emulate_media(media="screen", color_scheme=scheme)
+        widest = page.evaluate("Math.max(document.documentElement.scrollWidth, document.body.scrollWidth)")
+        contrast, text = page.evaluate(CONTRAST)
+        assert widest == width
+        assert contrast >= 4.5, (contrast, text, width, scheme)
+        page.emulate_media(media="print")
+        shown = {name: page.locator(f"{name} >> visible=true").count() for name in ("header.top", *PRINTED)}
+        assert shown.pop("header.top") == 0
+        assert all(shown.values()), shown
+    assert page.evaluate("window.hacked") is None
+    assert [text for text in said if not text.startswith("data:")] == []
+    page.close()

@@ -3,16 +3,19 @@
 
 import json
 import os
+import re
 import runpy
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pytest
 
-from raison.cli import main
+from raison.cli import app, main
+from raison.cli.common import data
 from raison.rationales import Rationale, save_scores
 from raison.records import Annotation, InputError, Record, Span, write_records
 from raison.words import word_grid, words_in_spans
@@ -271,6 +274,16 @@ def test_help_has_an_example_for_every_command(capsys):
         assert "Example: raison" in capsys.readouterr().out
 
 
+def test_an_option_of_several_commands_is_declared_once():
+    first = {}
+    for command in (*app.registered_commands, *data.registered_commands):
+        for hint in get_type_hints(command.callback, include_extras=True).values():
+            for option in getattr(hint, "__metadata__", ()):
+                known = first.setdefault((type(option), option.help or option), option)
+                assert known is option, f"{command.callback.__name__}: {option.help}"
+    assert len(first) > 80
+
+
 def test_help_is_instant_since_nothing_heavy_is_imported():
     code = "import sys, raison.cli; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -327,8 +340,7 @@ def test_hostile_texts_pass_through_to_the_page(place, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("chunks", [1, 2, 3])
-def test_killed_extraction_goes_on_to_an_equal_result(chunks, place, tmp_path, tiny):
+def test_an_extraction_killed_three_times_goes_on_to_an_equal_result(place, tmp_path, tiny):
     base = tiny.records()
     records = [
         Record(f"{i}", {name: f"{text} {i % 7} dogs" for name, text in base[i % 4].fields.items()}) for i in range(1100)
@@ -336,20 +348,21 @@ def test_killed_extraction_goes_on_to_an_equal_result(chunks, place, tmp_path, t
     write_records(tmp_path / "many.jsonl", records)
 
     def command(out):
-        return [sys.executable, "-m", "raison", "extract", "--model", str(place / "model"), "--data",
-                str(tmp_path / "many.jsonl"), "--method", "occlusion", "--out", str(out)]  # fmt: skip
+        return ["extract", "--model", str(place / "model"), "--data", str(tmp_path / "many.jsonl"), "--method",
+                "occlusion", "--out", str(out)]  # fmt: skip
 
-    part = tmp_path / "b.jsonl.part"
-    killed = subprocess.Popen(command(tmp_path / "b.jsonl"), env=MINUTE, stderr=subprocess.DEVNULL)
-    while killed.poll() is None and not (part.exists() and part.read_bytes().count(b"\n") >= 256 * chunks):
-        time.sleep(0.01)
-    killed.kill()
-    assert killed.wait() != 0
-    assert part.exists()
-    with part.open("ab") as stream:
-        stream.write(b'{"record_id": "cut in the mid')  # as if it had been killed while it wrote
-    again = subprocess.run(command(tmp_path / "b.jsonl"), env=MINUTE, check=True, stderr=subprocess.PIPE, text=True)
-    assert f"{256 * chunks} of 1100 records had been done before" in again.stderr
-    subprocess.run(command(tmp_path / "a.jsonl"), env=MINUTE, check=True, stderr=subprocess.DEVNULL)
-    assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
+    out, part, program = tmp_path / "b.jsonl", tmp_path / "b.jsonl.part", [sys.executable, "-m", "raison"]
+    for chunks in (1, 2, 3):
+        killed = subprocess.Popen([*program, *command(out)], env=MINUTE, stderr=subprocess.DEVNULL)
+        while killed.poll() is None and not (part.exists() and part.read_bytes().count(b"\n") >= 256 * chunks):
+            time.sleep(0.01)
+        killed.kill()
+        assert killed.wait() != 0
+        assert part.exists()
+        with part.open("ab") as stream:
+            stream.write(b'{"record_id": "cut in the mid')  # as if it had been killed while it wrote
+    again = subprocess.run([*program, *command(out)], env=MINUTE, check=True, stderr=subprocess.PIPE, text=True)
+    assert re.search("(768|1024) of 1100 records had been done before", again.stderr)
     assert not part.exists()
+    assert run(*command(tmp_path / "a.jsonl")) == 0
+    assert (tmp_path / "a.jsonl").read_bytes() == out.read_bytes()

@@ -42,7 +42,6 @@ from raison.sources import SOURCES
 from raison.sources.mapping import ColumnMap
 from raison.sources.marks import FORMATS
 from raison.testbed.corpus import make_corpus
-from raison.training.small import small_model
 from raison.words import REDUCTIONS
 
 ROOT = Path(__file__).parents[1]
@@ -157,7 +156,7 @@ def run_console(block, place):
 def furnish(folder, classifier):
     """Put into a folder what pages take for granted: records of the testbed, a classifier of them, a causal model."""
     raison.write_records(folder / "train.jsonl", make_corpus("single", 240, seed=1))
-    raison.write_records(folder / "test.jsonl", make_corpus("single", 100, seed=2))
+    raison.write_records(folder / "test.jsonl", make_corpus("single", 64, seed=2))
     classifier.model.save_pretrained(folder / "runs/base")
     classifier.tokenizer.save_pretrained(folder / "runs/base")
     words = answerers.tokenizer()
@@ -175,9 +174,9 @@ def untrained(tiny, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory):
-    """A classifier that has learned the corpus, half a minute long, for pages that show what comes of it."""
-    return furnish(tmp_path_factory.mktemp("trained"), small_model("single"))
+def learned(trained, tmp_path_factory):
+    """A classifier that has learned the corpus, for pages that show what comes of it."""
+    return furnish(tmp_path_factory.mktemp("learned"), trained("single"))
 
 
 @pytest.fixture
@@ -192,10 +191,11 @@ def desk(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "page", [pytest.param(page, id=page.name, marks=[pytest.mark.slow] * (page.name in SLOW)) for page in PAGES]
 )
-def test_a_page_does_what_it_says(page, desk, request):
-    furnished = request.getfixturevalue("trained" if page.name in LEARNED else "untrained")
+def test_a_page_does_what_it_says(page, desk, request, trained):
+    furnished = request.getfixturevalue("learned" if page.name in LEARNED else "untrained")
     shutil.copytree(furnished, desk, dirs_exist_ok=True)
-    run_page(page)
+    with patch("raison.training.small_model", trained), patch("raison.demo.small_model", trained):
+        run_page(page)  # the models that pages train are those of other tests: each is trained once
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raison.attribution.extract import corpus_of
-from raison.masking import Operator, apply, make_operator
+from raison.masking import Operator, apply, default_name, make_operator, masked_record
 from raison.records import InputError, Record, Span
-from raison.words import Tokens, WordGrid
+from raison.words import Tokens, WordGrid, word_grid
 
 UNITS = ("token", "word", "run")
 PIECE = (np.array([901, 902]), np.array([903]))  # inside a text, at its start
@@ -204,3 +204,52 @@ def test_words_the_tokenizer_drops_are_never_drawn(classifiers):
     operator = make_operator("unigram", classifiers["bert"].tokenizer, corpus=["\u0001"] * 9 + ["dog", "the", "the"])
     assert len(operator.pieces) == 2
     np.testing.assert_allclose(operator.weights, [1 / 3, 2 / 3])
+
+
+# ------------------------------------------------------------------------------------------------------- texts
+
+TWO = Record("x", {"a": " one two  three\n", "b": "four"})
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "mask", "expected"),
+    [
+        ("text:#", "word", [1, 0, 1, 1], {"a": " # two  #\n", "b": "#"}),
+        ("text:#", "run", [0, 1, 1, 1], {"a": " one #\n", "b": "#"}),
+        ("text:[gone away]", "run", [1, 1, 0, 0], {"a": " [gone away]  three\n", "b": "four"}),
+        ("delete", "word", [1, 0, 0, 0], {"a": "two  three\n", "b": "four"}),
+        ("delete", "run", [0, 1, 0, 1], {"a": " one  three\n", "b": ""}),
+        ("delete", "word", [0, 0, 0, 0], TWO.fields),
+    ],
+)
+def test_words_are_masked_in_texts_where_there_is_no_tokenizer(name, unit, mask, expected):
+    operator = make_operator(name, None, unit)
+    assert masked_record(operator, TWO, word_grid(TWO), np.array(mask, dtype=bool)).fields == expected
+
+
+def test_a_text_without_its_masked_words_has_the_others_in_order():
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        record = Record("x", {"a": "".join(rng.choice(["a", "bc", " ", "\n", "  "], size=12)), "b": "d e"})
+        grid = word_grid(record)
+        mask = rng.random(len(grid)) < 0.5
+        words = [record.fields[name][slice(*span)] for name, spans in grid.words.items() for span in spans]
+        made = masked_record(make_operator("delete", None), record, grid, mask)
+        kept = [word for word, gone in zip(words, mask, strict=True) if not gone]
+        assert " ".join(made.fields.values()).split() == kept
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "message"),
+    [
+        ("mask", "word", "texts are masked by delete or text:STRING, not by 'mask'"),
+        ("unigram", "word", "not by 'unigram'"),
+        ("text: ", "word", "not by 'text: '"),
+        ("delete", "token", "by word or run, not by token"),
+        ("delete", "letter", "unknown unit 'letter'"),
+    ],
+)
+def test_what_needs_a_tokenizer_says_so(name, unit, message):
+    with pytest.raises(InputError, match=message):
+        make_operator(name, None, unit)
+    assert default_name(None) == "delete"

@@ -29,7 +29,7 @@ from raison.testbed import (
     rule_label,
     truth_mask,
 )
-from raison.training import small_model
+from raison.training import small, small_model
 from raison.words import human_masks, word_grid
 
 KINDS = ("single", "pair")
@@ -326,9 +326,9 @@ def test_a_metric_is_graded_by_what_it_sets_above():
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def learned(request):
+def learned(request, trained):
     """A small model of each kind, and records that it has not seen."""
-    return small_model(request.param), make_corpus(request.param, 200, 1000)
+    return trained(request.param), make_corpus(request.param, 200, 1000)
 
 
 def behaviour(model, records):
@@ -357,6 +357,18 @@ def behaviour(model, records):
         "sufficiency": lambda masks: -sufficiency(probability(whole), probability(asked([~mask for mask in masks]))),
         "AOPC": area,
     }
+
+
+def test_a_small_model_depends_on_its_seed_alone(monkeypatch):
+    monkeypatch.setattr(small, "STEPS", 3)
+    monkeypatch.setattr(small, "RECORDS", 150)
+    torch.manual_seed(7)
+    done = []
+    first = small_model("single", 1, lambda share: done.append(round(3 * share)))
+    again, other = (small_model("single", seed).model.state_dict() for seed in (1, 2))
+    assert all(torch.equal(tensor, again[name]) for name, tensor in first.model.state_dict().items())
+    assert not torch.equal(first.model.classifier.weight, other["classifier.weight"])
+    assert (first.name, done) == ("testbed-single-1", [1, 2, 3])
 
 
 @pytest.mark.slow

@@ -5,25 +5,28 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from msgspec import to_builtins
 
 from raison.attribution import METHODS, extract_to_file
 from raison.attribution.extract import fingerprint
-from raison.evaluation import Verdict
+from raison.evaluation import Verdict, evaluate
+from raison.evaluation.diagnosticity import grades_of
 from raison.evaluation.evaluate import Options, by_source
 from raison.evaluation.files import evaluate_to_folder
+from raison.evaluation.results import Grades
 from raison.evaluation.statistics import bootstrap_mean
 from raison.models import Classifier
 from raison.models.batching import bar, catch_up
 from raison.rationales import WordScores, load_scores
-from raison.records import InputError, Record, write_records
-from raison.testbed import LABELS, Kind, grade_scores, make_corpus
+from raison.records import InputError, Record, write_json, write_records
+from raison.testbed import LABELS, Kind, grade_scores, make_corpus, rivals
 from raison.training import small_model
 
 RECORDS = 120
 
 
-def run(out: str | Path, corpus: str, seed: int, say: Callable[[str], None]) -> Verdict:
-    """Train a small model on the testbed, extract its rationales by every method, grade and judge them.
+def run(out: str | Path, corpus: str, seed: int, say: Callable[[str], None]) -> tuple[Verdict, Grades]:
+    """Train a small model on the testbed, extract its rationales by every method, grade and judge them; grade metrics.
 
     Interrupted, it goes on with what is done.
 
@@ -34,7 +37,7 @@ def run(out: str | Path, corpus: str, seed: int, say: Callable[[str], None]) -> 
         say: prints a line.
 
     Returns:
-        The verdict, which stands in the folder too.
+        The verdict, and the grades of its metrics on the same model and records; both stand in the folder too.
 
     Raises:
         InputError: the kind is unknown, or the folder holds the demonstration of something else.
@@ -57,7 +60,8 @@ def run(out: str | Path, corpus: str, seed: int, say: Callable[[str], None]) -> 
     models = {model.name: fingerprint(model)}
     with bar("judging", RECORDS) as advance:
         sources, options = by_source(scores), Options(seed=seed)
-        return evaluate_to_folder(folder, model, records, sources, options, models, catch_up(advance))
+        verdict = evaluate_to_folder(folder, model, records, sources, options, models, catch_up(advance))
+    return verdict, _grades(folder / "grades.json", model, records, seed)
 
 
 def _model(folder: Path, kind: Kind, seed: int) -> Classifier:
@@ -69,6 +73,14 @@ def _model(folder: Path, kind: Kind, seed: int) -> Classifier:
         trained.tokenizer.save_pretrained(folder)
         trained.model.save_pretrained(folder)
     return Classifier.load(folder, device="cpu", name=f"testbed-{kind}-{seed}")
+
+
+def _grades(path: Path, model: Classifier, records: list[Record], seed: int) -> Grades:
+    """Grade the metrics of faithfulness by rationales of which it is known whether they are true."""
+    known = rivals(records, seed)
+    grades = grades_of(evaluate(model, records, known, budget="match:truth", draws=1, resamples=1000, seed=seed))
+    write_json(path, to_builtins(grades))
+    return grades
 
 
 def _scores(path: Path, model: Classifier, records: list[Record], method: str) -> list[WordScores]:

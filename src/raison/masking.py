@@ -1,17 +1,19 @@
 """Mask operators: what the model reads when words of a record are taken away.
 
-Everything happens on token ids: a record is never decoded and tokenised again. Special tokens are never masked.
+Of a model that is here, everything happens on token ids: a record is never decoded and tokenised again, and special
+tokens are never masked. One behind a server reads texts alone, so words are taken out of these (`masked_record`).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from raison.records import InputError, Record
-from raison.words import Ints, Mask, Tokens, settings_kept
+from raison.words import Ints, Mask, Span, Tokens, WordGrid, settings_kept
 
 Unit = Literal["token", "word", "run"]
 OPERATORS = ("mask", "unknown", "delete", "pad", "unigram", "text:STRING")
@@ -55,7 +57,8 @@ def make_operator(
         name: `mask` or `unknown` (the tokenizer's own token), `delete`, `pad` (tokens stay, but nothing attends to
             them), `unigram` (a word drawn from `corpus` by its frequency, the same one for a word of a record whichever
             other words are masked), or `text:STRING`.
-        tokenizer: a fast Hugging Face tokenizer.
+        tokenizer: a fast Hugging Face tokenizer; None makes an operator for texts (see `masked_record`), which is
+            `delete` or `text:STRING`, by word or run.
         unit: one replacement for each masked `token`, `word`, or `run` of neighbouring masked words of one field.
         corpus: words, as often as they occur; for `unigram`.
         seed: of the draws of `unigram`.
@@ -68,6 +71,8 @@ def make_operator(
     if seed < 0:
         raise InputError(f"seed {seed}: expected 0 or more")
     kind, _, string = name.partition(":")
+    if tokenizer is None:
+        return _of_texts(name, unit)
     filler = next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
     if name in ("delete", "pad"):
         return Operator(name, unit, filler=filler)
@@ -85,6 +90,15 @@ def make_operator(
     raise InputError(f"unknown mask operator {name!r}; expected one of {', '.join(OPERATORS)}")
 
 
+def _of_texts(name: str, unit: Unit) -> Operator:
+    kind, _, string = name.partition(":")
+    if unit == "token":
+        raise InputError("without the model's tokenizer texts are masked by word or run, not by token")
+    if name == "delete" or (kind == "text" and string.strip()):
+        return Operator(name, unit)
+    raise InputError(f"without the model's tokenizer texts are masked by delete or text:STRING, not by {name!r}")
+
+
 def _drawn(name: str, unit: Unit, corpus: tuple[list[str], Ints], tokenizer: Any, seed: int) -> Operator:
     """Make the operator that draws from words by their counts; a fixed string is a corpus of one."""
     words, counts = corpus
@@ -98,8 +112,8 @@ def _drawn(name: str, unit: Unit, corpus: tuple[list[str], Ints], tokenizer: Any
 
 
 def default_name(tokenizer: Any) -> str:
-    """Give the operator used where none is named: `mask`, or `delete` where the tokenizer has no mask token."""
-    return "mask" if tokenizer.mask_token_id is not None else "delete"
+    """Give the operator used where none is named: `mask`, or `delete` where no tokenizer has a mask token."""
+    return "mask" if tokenizer is not None and tokenizer.mask_token_id is not None else "delete"
 
 
 def corpus_of(records: Sequence[Record]) -> list[str]:
@@ -138,6 +152,35 @@ def apply(operator: Operator, tokens: Tokens, masks: Mask) -> list[ModelInput]:
     flat, starts, lengths = _replacements(operator, tokens)
     counts = np.where(masked, np.where(_leads(masked, tokens, operator.unit), lengths, 0), 1)
     return _gather(tokens, masked, counts, (flat, starts), operator.filler)
+
+
+def masked_record(operator: Operator, record: Record, grid: WordGrid, mask: Mask) -> Record:
+    """Mask words of a record in its texts, for a model that is only sent texts.
+
+    A word that is deleted takes the white space on one side along; where a string stands for it, everything around it
+    stays.
+
+    Args:
+        operator: made without a tokenizer.
+        record: with its texts.
+        grid: its words.
+        mask: (words,) boolean; True = taken away.
+    """
+    gone = grid.split(mask)
+    fields = {name: _without(operator, text, grid.words[name], gone[name]) for name, text in record.fields.items()}
+    return msgspec.structs.replace(record, fields=fields)
+
+
+def _without(operator: Operator, text: str, words: Sequence[Span], gone: Mask) -> str:
+    string, end, shown = operator.name.partition(":")[2], 0, False
+    parts: list[str] = []
+    for index, (start, stop) in enumerate(words):
+        goes_on = operator.unit == "run" and index > 0 and bool(gone[index - 1])  # its run has its string
+        word = text[start:stop] if not gone[index] else "" if goes_on else string
+        between = text[end:start]
+        parts += [between if word and (shown or not index) else between.strip(), word]
+        end, shown = stop, shown or bool(word)
+    return "".join([*parts, text[end:]])
 
 
 def _leads(masked: Mask, tokens: Tokens, unit: Unit) -> Mask:

@@ -8,10 +8,9 @@ import pytest
 
 from raison.checks import self_consistency
 from raison.checks.redaction import Row, compared, cost, read_texts, summarise
-from raison.checks.subject import redacted
 from raison.models.chat import Reply
 from raison.records import InputError, Record
-from raison.words import whitespace_words, word_grid
+from raison.words import whitespace_words
 from speakers import LABELS, record, sentiment, spoken, text_of
 
 RECORDS = [record(index) for index in range(4)]
@@ -180,12 +179,6 @@ def test_what_is_gone_and_what_is_new():
     assert new == 1  # so
     gone, new = compared(item, {"text": "the film was good, and long"}, whitespace_words, "[REDACTED]")
     assert (gone.sum(), new) == (0, 0)
-
-
-def test_redaction_in_the_text():
-    item = Record("x", {"a": "one two  three", "b": "four"})
-    mask = np.array([True, False, True, True])
-    assert redacted(item, word_grid(item), mask, "#").fields == {"a": "# two  #", "b": "#"}
 
 
 def test_two_texts_are_asked_for_as_json():

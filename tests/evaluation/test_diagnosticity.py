@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from msgspec import to_builtins
 
-from raison.evaluation.diagnosticity import GRADED, LOWER, diagnosticity
-from raison.evaluation.results import Item, SourceItem
+from raison.evaluation.diagnosticity import GRADED, LOWER, diagnosticity, grades_of, read_grades
+from raison.evaluation.results import Item, SourceItem, Verdict
 from raison.evaluation.statistics import bootstrap_mean, wilson
+from raison.evaluation.validity import assess
+from raison.records import InputError, write_json
 from raison.report.glossary import METRICS
 
 
@@ -81,3 +84,50 @@ def test_directions_are_those_of_the_report():
 def test_an_unknown_source_is_an_error():
     with pytest.raises(KeyError):
         diagnosticity(items(flip_rate=[(1.0, 0.0)]), "true", "other")
+
+
+def judged(model="m"):
+    """Make a verdict of two sources on four records, of which the model labels three right."""
+    rows = items(flip_rate=[(1.0, 0.0), (0.0, 0.0), (1.0, 0.0), (1.0, 1.0)])
+    validity = assess(["x"] * 4, ["x", "x", "x", "y"], ["x", "y"]) if model else None
+    return Verdict(model, [], [], [], validity, [], rows, {"data": {"sha256": "abc"}})
+
+
+def test_grades_of_a_verdict():
+    found = grades_of(judged(), "true", ("wrong", "not there"))
+    assert (found.model, found.records, found.accuracy) == ("m", 4, 0.75)
+    assert found.against == {"wrong": diagnosticity(judged().items, "true", "wrong")}
+    assert found.against["wrong"]["flip_rate"].estimate.value == 0.75  # 1 + 1/2 + 1 + 1/2, of 4
+    with pytest.raises(ValueError, match="no model was run"):
+        grades_of(judged(model=None), "true", ("wrong",))
+
+
+def test_grades_come_back_from_disk(tmp_path):
+    found = grades_of(judged(), "true", ("wrong",))
+    write_json(tmp_path / "grades.json", to_builtins(found))
+    assert read_grades(tmp_path / "grades.json") == found
+    assert judged().graded(found).grades == found
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file of grades"),
+        (b"", "no grades as `raison grade` writes them"),
+        (b"{", "no grades as"),
+        (b"\xff\xfe", "no grades as"),
+        (b"[]", "Expected `object`, got `array`"),
+        (b"{}", "missing required field `model`"),
+        (b'{"model": "m", "records": "many", "accuracy": 1, "against": {}}', "`$.records`"),
+        (b'{"model": "m", "records": 1, "accuracy": 1, "against": {"random_words": {"f": 0.7}}}', "random_words"),
+    ],
+)
+def test_a_bad_file_of_grades_is_one_line(tmp_path, content, message):
+    path = tmp_path / "grades.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError) as raised:
+        read_grades(path)
+    assert message in str(raised.value) or "[...]" in str(raised.value)
+    assert str(raised.value).startswith(str(path))
+    assert "\n" not in str(raised.value)

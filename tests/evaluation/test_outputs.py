@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from answerers import causal, tokenizer
 from raison.attribution import extract
@@ -144,6 +145,17 @@ def test_what_is_missing_is_said_and_counted():
     assert verdict.items[0].label_full == ""
     assert verdict.validity.verdict == "too few"
     assert {cell.slice for cell in verdict.cells} <= {"all", "no rationale missing"}
+
+
+def test_who_was_not_asked_is_told_from_who_marked_nothing():
+    asked = replace(RECORDS[0], annotations=(Annotation("p", None, {"text": ()}),))
+    records = [asked, replace(RECORDS[1], annotations=()), RECORDS[2]]
+    verdict = evaluate_outputs(Fake(), records, rationales(), resamples=100, mask="delete")
+    said = [note for note in verdict.notes if "left out of the agreement" in note]
+    assert said == [
+        f"1 of 3 records: nobody {what}, so they are left out of the agreement with people"
+        for what in ("marked a word", "was asked for a rationale")
+    ]
 
 
 def test_validity_counts_outputs_as_answers():

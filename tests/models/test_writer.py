@@ -8,7 +8,8 @@ from captum.attr import InputXGradient, IntegratedGradients, Saliency
 from answerers import TOKENIZERS, causal, tokenizer
 from raison.attribution import METHODS, extract
 from raison.masking import apply, make_operator
-from raison.models import Answerer, Writer
+from raison.models import Answerer, Writer, generator
+from raison.models.load import load_scorer
 from raison.models.tasks import Task, labels_of, load_task
 from raison.records import InputError, Record
 from raison.words import pool
@@ -334,3 +335,19 @@ def test_a_model_is_loaded_and_left_as_it_was(tmp_path):
     extract(writer, RECORDS, "occlusion")
     assert all(not module._forward_hooks and not module._forward_pre_hooks for module in writer.model.modules())
     assert writer.tokenizer.backend_tokenizer.truncation is None
+
+
+def test_weights_are_loaded_in_four_bits_where_that_is_asked_for(monkeypatch):
+    first, asked = make(), []
+    monkeypatch.setattr(generator, "load_causal", lambda *given: asked.append(given) or (first.model, first.tokenizer))
+    Writer.load("path/m", "qa", device="cpu", dtype="bfloat16", four_bit=True)
+    load_scorer("path/m", RECORDS, task="qa", device="cpu", four_bit=True, calibrate="none")
+    load_scorer("path/m", RECORDS, task="qa", device="cpu")
+    assert [given[1:] for given in asked] == [
+        ("cpu", "bfloat16", False, True), ("cpu", "float32", False, True), ("cpu", "float32", False, False)
+    ]  # fmt: skip
+    with pytest.raises(InputError, match="writes: option calibrate is for models that answer with a label"):
+        load_scorer("path/m", RECORDS, task="qa", calibrate="prior")
+    monkeypatch.setattr("raison.models.load.is_causal", lambda *_: False)
+    with pytest.raises(InputError, match="classifier: option four_bit is for causal language models"):
+        load_scorer("path/m", RECORDS, four_bit=True)

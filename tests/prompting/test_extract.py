@@ -6,12 +6,17 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
+import answerers
 import raison.prompting
 from raison.evaluation.alignment import human_size
-from raison.models.chat import Reply
+from raison.evaluation.measure import measure_reply
+from raison.evaluation.summarise import REPLIES
+from raison.models import Answerer
+from raison.models.chat import Reply, render
 from raison.models.tasks import Task, load_task
-from raison.prompting import explain, explain_to_file, tally
+from raison.prompting import explain, explain_to_file
 from raison.prompting.extract import _human_size
 from raison.rationales import Rationale, load_scores
 from raison.records import Annotation, InputError, Prediction, Record, Span
@@ -107,10 +112,10 @@ def test_predictions_made_before_and_answers_that_are_none():
     assert "reply" not in found[0].notes
     assert chosen(found[0]) == []
     assert [mask.size for mask in found[0].words.values()] == [4, 3]
-    for order in ("explain-then-predict", "fresh-session"):  # nothing needs an answer there
+    for order, turns in (("explain-then-predict", {1, 3}), ("fresh-session", {1})):  # nothing needs an answer there
         other = Speaker(lambda talk: "[]")
         assert all(item.failure is None for item in explain(None, other, RECORDS, task=load_task("nli"), order=order))
-        assert {len(talk) for talk in other.asked} == {1}
+        assert {len(talk) for talk in other.asked} == turns
     with pytest.raises(InputError, match="record 'r1' has no prediction"):
         explain(given[:2], speaker, RECORDS, task=Model.task)
 
@@ -194,28 +199,83 @@ def test_replies_that_fail_and_what_is_counted():
         "no predicted answer to explain",
     ]  # fmt: skip
     json.dumps([item.notes for item in found], ensure_ascii=False).encode()
-    rates = tally([*found, Rationale("x", "a person", {"text": np.ones(2, bool)})])
-    assert rates == {
-        "prompted/k:3": {
-            "not_asked": {"value": 1 / 9, "n": 9},
-            "no_reply": {"value": 1 / 8, "n": 8},
-            "parse_failure": {"value": 2 / 7, "n": 7},
-            "refusal": {"value": 1 / 7, "n": 7},
-            "cut": {"value": 2 / 7, "n": 7},
-            # of 2 + 5 + 4 + 1 items
-            "hallucinated": {"value": 1 / 12, "n": 12},
-            "partial": {"value": 1 / 12, "n": 12},
-            "from_prompt": {"value": 1 / 12, "n": 12},
-            "fuzzy": {"value": 0.0, "n": 12},
-            "over_budget": {"value": 2 / 4, "n": 4},  # young, the man, sleeps are 4 words too
-            "under_budget": {"value": 2 / 4, "n": 4},
-            # 2, 3, 3 and 1 of 7 words
-            "mask_fraction": {"value": pytest.approx(9 / 28), "n": 4},
-        }
-    }
-    nothing = tally(explain(known[8:], Speaker(None), records[8:], task=load_task("nli")))["prompted/unbound"]
-    assert nothing["parse_failure"] == {"value": None, "n": 0}
-    assert nothing["mask_fraction"] == {"value": None, "n": 0}
+    counted = [measure_reply(item) for item in found]
+
+    def values(name):
+        return [row[name] for row in counted if name in row]
+
+    assert measure_reply(Rationale("x", "a person", {"text": np.ones(2, bool)})) == {}
+    assert counted[8] == {}  # nobody was asked
+    assert counted[3] == {"reply_missing": 1.0}
+    assert values("reply_missing") == [0, 0, 0, 1, 0, 0, 0, 0]
+    assert values("reply_unreadable") == [1, 0, 1, 0, 0, 0, 0]
+    assert values("reply_refused") == [0, 1, 0, 0, 0, 0, 0]
+    assert values("reply_cut") == [0, 0, 1, 1, 0, 0, 0]
+    # of 2, 5, 4 and 1 items
+    for name in ("reply_hallucinated", "reply_partial", "reply_from_prompt"):
+        assert values(name) == [0, 1 / 5, 0, 0], name
+    assert values("reply_fuzzy") == [0, 0, 0, 0]
+    assert values("reply_over") == [0, 1, 1, 0]  # young, the man, sleeps are 4 words too
+    assert values("reply_under") == [1, 0, 0, 1]
+    assert values("reply_share") == [2 / 7, 3 / 7, 3 / 7, 1 / 7]
+    assert set().union(*counted) <= set(REPLIES)
+
+
+# ------------------------------------------------------------------------------ the answer after the explanation
+
+
+def test_the_answer_is_asked_for_after_an_explanation_that_came_first():
+    """The model says contradiction by itself, and after its words what each record's reply is."""
+    after = iter(["contradiction", "It is open.", "no idea"])  # `open` is the task's word for neutral
+
+    def answer(talk):
+        return next(after) if len(talk) == 3 else '["the"]'
+
+    speaker = Speaker(answer)
+    found = explain(Model(), speaker, RECORDS, order="explain-then-predict")
+    assert [(item.notes["then"], item.notes["alone"]) for item in found] == [
+        ("contradiction", "contradiction"), ("neutral", "contradiction"), (None, "contradiction"),
+    ]  # fmt: skip
+    first, then = speaker.asked[0], speaker.asked[3]
+    question = Model.task.messages(Model.task.texts(RECORDS[0]), LABELS)
+    assert then == [*first, {"role": "assistant", "content": '["the"]'}, *question]
+    counted = [measure_reply(item) for item in found]
+    assert [row["reply_then_unreadable"] for row in counted] == [0, 0, 1]
+    np.testing.assert_array_equal([row["reply_then_agrees"] for row in counted], [1, 0, np.nan])
+    (other,) = explain(Model(), Speaker(first_words), RECORDS[:1], order="fresh-session")
+    assert not {"then", "alone"} & other.notes.keys()
+
+
+def test_without_a_reply_nothing_is_asked_after_it_and_an_unknown_answer_agrees_with_none():
+    replies = iter([Reply(None, "failed", "down"), Reply("\ud800", "stop"), Reply("neutral", "stop")])
+    found = explain(None, Speaker(lambda talk: next(replies)), RECORDS[:2], task=load_task("nli"),
+                    order="explain-then-predict")  # fmt: skip
+    assert "then" not in found[0].notes
+    assert (found[1].notes["then"], found[1].notes["alone"]) == ("neutral", None)
+    assert np.isnan(measure_reply(found[1])["reply_then_agrees"])
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_a_model_that_is_here_scores_its_labels_after_the_explanation(chat):
+    words = answerers.tokenizer(chat=chat)
+    model = Answerer(answerers.causal("llama", words, positions=1024), words, "nli", labels=LABELS)
+    found = explain(model, Speaker(lambda talk: '["the"]'), RECORDS, order="explain-then-predict")
+    for item, record in zip(found, RECORDS, strict=True):
+        question = model.task.messages(model.task.texts(record), LABELS)
+        request = Speaker(lambda talk: '["the"]')
+        explain(None, request, [record], task=model.task, order="explain-then-predict", segment=model.segment)
+        talk = [*request.asked[0], {"role": "assistant", "content": item.notes["reply"]}, *question]
+        text, special = render(words, talk)
+        text += "" if chat else f"\n{model.task.answer}"
+        prompt = words(text, add_special_tokens=special).input_ids
+        sums = []
+        for label in LABELS:  # log-probability of the label's tokens, one after the other
+            ids = words(text + ("" if chat else " ") + label, add_special_tokens=special).input_ids
+            with torch.no_grad():
+                logits = model.model(torch.tensor([ids])).logits[0].log_softmax(-1)
+            sums.append(sum(float(logits[at - 1, ids[at]]) for at in range(len(prompt), len(ids))))
+        assert item.notes["then"] == LABELS[int(np.argmax(sums))]
+        assert item.notes["alone"] == model.predict([record])[0].label
 
 
 @pytest.mark.parametrize(

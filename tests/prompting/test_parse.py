@@ -113,11 +113,13 @@ PIECES = [*(kept["text"] for kept in KEPT), *(text for fields in TEXTS.values() 
 SIGNS = "[]{}\"'“”„«»「」`*:,;\n\t -–•1234567890()<>/|\\=_#.!?abcXYZäßéИبک中。、،\u200d\u00a0\ud800\x00😡ﷺİ½"
 
 
+SEGMENTS = [character_words if record.id == "chinese" else whitespace_words for record in RECORDS]
+GRIDS = [(record, segment, word_grid(record, segment)) for record, segment in zip(RECORDS, SEGMENTS, strict=True)]
+
+
 def check(text, form, cut, rng):
     """Read any text, and hold what comes of it to what must be true of every reply."""
-    record = rng.choice(RECORDS)
-    segment = character_words if record.id == "chinese" else whitespace_words
-    grid = word_grid(record, segment)
+    record, segment, grid = rng.choice(GRIDS)
     items = read_reply(text, form, fields=tuple(record.fields), segment=segment, cut=cut)
     assert len(items.said) == len(items.under)
     assert items.failure in (None, EMPTY, CUT, REFUSED, UNREADABLE)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pages import chromium_running
 from raison.evaluation.results import Cell, Comparison, Curve, Item, SourceItem, Verdict
 from raison.evaluation.validity import assess
 from raison.words import whitespace_words
@@ -28,6 +29,14 @@ DOES = ("repairs", "carries", "paints", "sells", "looks for", "measures", "polis
 WHAT = ("a brass lamp", "three kites", "an old ladder", "a crate of pears", "two wooden oars", "the smallest drum")
 WHERE = ("beside the canal", "in a crowded hall", "under the bridge", "near the lighthouse", "on a wet roof")
 WHY = ("before the rain comes", "for a friend", "without any help", "to win a bet", "after a long night")
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Any:
+    """Chromium, started once for a file of tests."""
+    with chromium_running() as browser:
+        yield browser
+
 
 Make = Callable[..., Verdict]
 

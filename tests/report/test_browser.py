@@ -1,16 +1,14 @@
 """The report in a browser: 10,000 records, keys, filters, themes, a phone's width, hostile texts."""
 
-import shutil
 import time
 
 import msgspec
 import pytest
 
+from pages import CHROMIUM
 from raison.report import notebook_html, render
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")]
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 HOSTILE = [
     "<script>window.hacked = 1</script>",
@@ -24,14 +22,6 @@ HOSTILE = [
     "x" * 100_000,
     "",
 ]
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from pages import CHROMIUM, HOSTILE, Reader, look
+from pages import HOSTILE, Reader, in_a_browser, look_at
 from raison.evaluation.multiverse import Universe, analyse
 from raison.records import InputError
 from raison.report.multiverse import levels, multiverse_html, multiverse_table, sentences, write_multiverse
@@ -262,26 +262,7 @@ def test_same_multiverse_same_bytes_written_whole(tmp_path):
         write_multiverse(tmp_path / "file" / "b.html", make())
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
-def test_in_a_browser(tmp_path):
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as running:
-        chromium = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        htmls = [multiverse_html(given) for given in (make(), hostile(), many())]
-        for html, (width, scheme) in product(htmls, [(1280, "light"), (1280, "dark"), (380, "light"), (320, "dark")]):
-            seen = look(
-                chromium,
-                html,
-                tmp_path / "page.html",
-                width=width,
-                scheme=scheme,
-                selectors=("header.top", "h1", "svg.plot", "table"),
-            )
-            assert seen.said == []
-            assert seen.wider == 0
-            assert seen.contrast[0] >= 4.5, seen.contrast
-            assert not seen.hacked
-            assert seen.printed["header.top"] == 0
-            assert all(seen.printed[selector] for selector in ("h1", "svg.plot", "table"))
-        chromium.close()
+@in_a_browser
+@pytest.mark.parametrize("given", [make, hostile, many])
+def test_in_a_browser(chromium, tmp_path, given):
+    look_at(chromium, multiverse_html(given()), tmp_path / "page.html")

@@ -236,9 +236,11 @@ def _watch(model: Scorer, batch: Batch, seen: _Seen) -> Tensor:
         return logits
     with _eager(model.model):
         output = model.forward(batch, output_attentions=True)
-    if not output.attentions or output.attentions[0] is None:
-        raise InputError(f"{model.name} gives no attention weights")
-    for matrix in output.attentions:
+    matrices = getattr(output, "attentions", None)
+    if not matrices or matrices[0] is None:
+        kind = type(model.model).__name__
+        raise InputError(f"{model.name}: a {kind} gives no attention weights here; use occlusion or a gradient instead")
+    for matrix in matrices:
         seen(_Weights(matrix))
     return output.logits
 

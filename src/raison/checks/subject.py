@@ -6,22 +6,21 @@ only replies are to be had (`Spoken`).
 
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 import msgspec
-import numpy as np
 
 from raison.checks.wording import Wording, fill
-from raison.masking import ModelInput, make_operator
+from raison.masking import make_operator, masked_record
 from raison.models.answerer import Answerer, Calibrate, Normalise, Score
-from raison.models.chat import Conversation, Message, Reply, render
+from raison.models.chat import Conversation, Message, Reply
 from raison.models.generator import Generator
-from raison.models.prompt import tokens_of
-from raison.models.scorer import softmax
+from raison.models.scorer import Probabilities
 from raison.models.tasks import Task, shuffled
-from raison.prompting.labels import read_label
+from raison.models.turns import score_after
+from raison.prompting.served import Served
 from raison.records import Record
-from raison.words import Ints, Mask, Segmenter, WordGrid, whitespace_words, word_grid
+from raison.words import Mask, Segmenter, word_grid
 
 UNKNOWN = "unknown"  # the label of "it can't be told"
 # Free text may well say "I can't see a dog": what counts is that the model will not do as it is asked, or apologises.
@@ -89,18 +88,15 @@ class Scored:
 
     def after(self, conversations: Sequence[Conversation]) -> list[Answer]:
         """Score the labels after each conversation; one that is longer than the model reads has no valid answer."""
-        rows = [self._ids(conversation) for conversation in conversations]
-        fits = [index for index, ids in enumerate(rows) if len(ids) <= self.answerer.max_length]
-        inputs = [ModelInput(rows[i], np.zeros_like(rows[i]), np.ones(len(rows[i]), dtype=np.bool_)) for i in fits]
-        found = dict(zip(fits, self._named(softmax(self.answerer.logits(inputs))), strict=True)) if fits else {}
-        return [found.get(index, Answer(None)) for index in range(len(rows))]
+        found = score_after(self.answerer, conversations)
+        return [Answer(None) if row is None else self._named(row) for row in found]
 
     def masked(self, records: Sequence[Record], masks: Sequence[Mask], marker: str) -> list[Answer]:
         """Score the labels with words replaced on token ids."""
         operator = make_operator(f"text:{marker}", self.answerer.tokenizer)
         encoded = self.answerer.encode(records)
         found = self.answerer.predict_masked(encoded, [mask[None] for mask in masks], operator)
-        return [answer for rows in found for answer in self._named(rows)]
+        return [self._named(row) for rows in found for row in rows]
 
     def with_unknown(self, wording: Wording) -> "Scored":
         """Give the same model, not a copy, with one more label."""
@@ -120,57 +116,27 @@ class Scored:
         )
         return Scored(made, self.generator)
 
-    def _ids(self, conversation: Conversation) -> Ints:
-        """Tokenize a conversation; a model without a chat template reads the task's `answer` at its end."""
-        tokenizer, cue = self.answerer.tokenizer, self.task.answer
-        if not tokenizer.chat_template and cue:
-            last = conversation[-1]
-            conversation = [*conversation[:-1], {**last, "content": f"{last['content']}\n{cue}"}]
-        return tokens_of(tokenizer, *render(tokenizer, conversation))[0]
-
-    def _named(self, probabilities: Any) -> list[Answer]:
-        return [
-            Answer(self.labels[int(row.argmax())], dict(zip(self.labels, row.tolist(), strict=True)))
-            for row in probabilities
-        ]
+    def _named(self, row: Probabilities) -> Answer:
+        return Answer(self.labels[int(row.argmax())], dict(zip(self.labels, row.tolist(), strict=True)))
 
 
-class Spoken:
-    """A model of which only replies are to be had, such as one behind a server: labels are read from what it says.
-
-    Args:
-        generator: gives the replies.
-        task: what is asked.
-        labels: to choose from.
-        segment: how texts are cut into words.
-        shuffle: seed by which each record's prompt names the labels in an order of its own; None = always the same.
-    """
-
-    def __init__(
-        self,
-        generator: Generator,
-        task: Task,
-        labels: Sequence[str],
-        segment: Segmenter = whitespace_words,
-        shuffle: int | None = None,
-    ) -> None:
-        self.generator, self.task, self.labels = generator, task, tuple(labels)
-        self.name, self.segment, self.shuffle = generator.name, segment, shuffle
+class Spoken(Served):
+    """A model of which only replies are to be had, see `Served`."""
 
     def answers(self, records: Sequence[Record]) -> list[Answer]:
         """Read the label from the reply to each record's prompt."""
-        return self.after([question(self, record) for record in records])
+        return [Answer(row.label) for row in self.predict(records)]
 
     def after(self, conversations: Sequence[Conversation]) -> list[Answer]:
         """Read the label from the reply to each conversation."""
-        words = {label: self.task.word(label) for label in self.labels}
-        replies = self.generator.generate(conversations) if conversations else []
-        return [Answer(read_label(reply.text, words)) for reply in replies]
+        return [Answer(label) for label, _ in self.replies(conversations)]
 
     def masked(self, records: Sequence[Record], masks: Sequence[Mask], marker: str) -> list[Answer]:
         """Read the label from the reply to each record's prompt, with words replaced in its texts."""
-        rows = zip(records, masks, strict=True)
-        return self.answers([redacted(record, word_grid(record, self.segment), mask, marker) for record, mask in rows])
+        operator, rows = make_operator(f"text:{marker}", None), zip(records, masks, strict=True)
+        return self.answers(
+            [masked_record(operator, record, word_grid(record, self.segment), mask) for record, mask in rows]
+        )
 
     def with_unknown(self, wording: Wording) -> "Spoken":
         """Give the same model with one more label."""
@@ -251,18 +217,3 @@ def explanations(subject: Subject, records: Sequence[Record], labels: Sequence[s
 def why(word: str, wording: Wording) -> list[Message]:
     """Give how a conversation goes on that asks for the reasons of an answer."""
     return [{"role": "assistant", "content": word}, {"role": "user", "content": wording.explanation.ask}]
-
-
-# ------------------------------------------------------------------------------------------------ texts and ids
-
-
-def redacted(record: Record, grid: WordGrid, mask: Mask, marker: str) -> Record:
-    """Give a record with a marker in the place of each marked word (words,) of its texts."""
-    fields: dict[str, str] = {}
-    for (name, text), gone in zip(record.fields.items(), grid.split(mask).values(), strict=True):
-        new = text
-        for index in np.flatnonzero(gone)[::-1].tolist():
-            start, end = grid.words[name][index]
-            new = new[:start] + marker + new[end:]
-        fields[name] = new
-    return msgspec.structs.replace(record, fields=fields)

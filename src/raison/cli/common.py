@@ -26,6 +26,8 @@ app = typer.Typer(
 )
 data = typer.Typer(help="Look into a file of records.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data, name="data")
+studies = typer.Typer(help="Run a paper's experiments on your model.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(studies, name="study")
 
 File = Annotated[str, Argument(help="Records: a file, or a Hugging Face datasets id.", show_default=False)]
 Data = Annotated[str, Option("--data", help="Records: a file, or a Hugging Face datasets id.")]
@@ -39,13 +41,22 @@ Seed = Annotated[int, Option(min=0, help="Seed of everything random.")]
 Words = Annotated[str, Option(help="What a word is: whitespace (between spaces), or characters.")]
 Trust = Annotated[bool, Option("--trust-remote-code", help="Run code that comes with the model.")]
 
-
 Task = Annotated[str | None, Option(help="What a causal model is asked: nli, ..., a TOML file; default: the data's.")]
 Calibrate = Annotated[str, Option(help="Of a causal model's labels: none, prior, contextual.")]
 Shuffle = Annotated[int | None, Option("--shuffle-labels", min=0, help="Seed by which each prompt orders its labels.")]
 Dtype = Annotated[str, Option(help="float32, bfloat16, float16.")]
 FourBit = Annotated[bool, Option("--four-bit", help="Load a causal model in 4 bits.")]
-
+Server = Annotated[str | None, Option(help="Address of an OpenAI-compatible server that has the model.")]
+Cache = Annotated[str | None, Option(help="File that keeps replies, so that none is asked for twice.")]
+ReplyTokens = Annotated[int, Option(min=1, help="Longest reply.")]
+Form = Annotated[str, Option(help="Form of the reply: json, numbers, marked.")]
+Mask = Annotated[str | None, Option(help="mask, unknown, delete, pad, unigram, text:STRING.")]
+Out = Annotated[str, Option(help="Folder of the result.")]
+Title = Annotated[str, Option(help="Its title.")]
+Concurrency = Annotated[int, Option(min=1, help="Of a server: requests at once.")]
+Unit = Annotated[str, Option(help="One replacement per word, run, or token.")]
+Tuned = Annotated[str | None, Option(help="Of f-fidelity: the model tuned on records with masked words.")]
+Draws = Annotated[int, Option(min=1, help="Random rationales beside each one.")]
 
 DTYPES = ("float32", "bfloat16", "float16")
 UsageError: Any = typer.BadParameter.__base__  # click's, or the copy of click inside newer versions of typer
@@ -74,6 +85,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _fail(message: str) -> None:
     sys.stderr.write(f"raison: {' '.join(message.split())}\n")
     sys.exit(2)
+
+
+def parted(text: str) -> list[str]:
+    """Give the parts of a text between its commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def load(path: str, source: str | None, mapping: list[str] | None, limit: int | None) -> "list[Record]":

@@ -5,15 +5,20 @@ from typing import Annotated
 from typer import Option
 
 from raison.cli.common import (
+    Cache,
     Calibrate,
+    Concurrency,
     Data,
     Device,
     Dtype,
+    Form,
     Format,
     FourBit,
     Limit,
     Map,
     Model,
+    ReplyTokens,
+    Server,
     Shuffle,
     Task,
     Trust,
@@ -32,7 +37,7 @@ def extract(
     model: Model,
     file: Data,
     out: Annotated[str, Option(help="File of scores (JSON lines).")],
-    method: Annotated[str, Option(help="random, attention, gradient, input-x-gradient, ...")] = "input-x-gradient",
+    method: Annotated[str, Option(help="random, gradient, input-x-gradient, diffmask, ...")] = "input-x-gradient",
     target: Annotated[
         str, Option(help="predicted, gold, a label, or a contrast: 'predicted - runner-up'.")
     ] = "predicted",
@@ -42,9 +47,15 @@ def extract(
     mask: Annotated[str | None, Option(help="Of occlusion: mask, unknown, delete, pad, unigram, text:STRING.")] = None,
     unit: Annotated[str | None, Option(help="Of occlusion: one replacement per word, run, or token.")] = None,
     window: Annotated[int | None, Option(min=1, help="Of occlusion: words taken away together.")] = None,
-    seed: Annotated[int | None, Option(min=0, help="Of random scores and of the unigram operator.")] = None,
+    seed: Annotated[int | None, Option(min=0, help="Of whatever is drawn at random.")] = None,
     layers: Annotated[str | None, Option(help="Of attention: last, all, or a number from 0.")] = None,
     heads: Annotated[str | None, Option(help="Of attention: mean, max, or a number from 0.")] = None,
+    replacement: Annotated[str | None, Option(help="Of input marginalisation: uniform, mask, prior, masked-lm.")] = None,
+    draws: Annotated[int | None, Option(min=1, help="Of input marginalisation: how often a word is replaced.")] = None,
+    masked_lm: Annotated[str | None, Option(help="Of masked-lm replacements: folder or hub id of the model.")] = None,
+    gate: Annotated[str | None, Option(help="Of diffmask: input, or hidden.")] = None,
+    epochs: Annotated[int | None, Option(min=1, help="Of diffmask: passes over the records in training.")] = None,
+    extractor: Annotated[str | None, Option(help="Of diffmask: a trained one, OUT.extractor.safetensors.")] = None,
     task: Task = None,
     calibrate: Calibrate = "none",
     shuffle: Shuffle = None,
@@ -71,6 +82,7 @@ def extract(
     given = {
         "reduction": reduction, "steps": _steps(steps), "baseline": baseline, "mask": mask, "unit": unit,
         "window": window, "seed": seed, "layers": layers, "heads": heads,
+        "replacement": replacement, "draws": draws, "masked_lm": masked_lm, "gate": gate, "epochs": epochs, "extractor": extractor,
     }  # fmt: skip
     options = {key: value for key, value in given.items() if value is not None}
     done = extract_to_file(out, judged, records, name, target=target, progress=name, **options)
@@ -95,14 +107,14 @@ def ask(
     order: Annotated[
         str, Option(help="predict-then-explain, explain-then-predict, fresh-session.")
     ] = "predict-then-explain",
-    form: Annotated[str, Option(help="Form of the reply: json, numbers, marked.")] = "json",
+    form: Form = "json",
     request: Annotated[str, Option(help="Wording: words, evidence, or a TOML file.")] = "words",
     label: Annotated[str, Option(help="The answer explained: predicted, gold, or a label.")] = "predicted",
     fuzzy: Annotated[bool, Option("--fuzzy", help="Take words that differ in one letter for the same.")] = False,
-    server: Annotated[str | None, Option(help="Address of an OpenAI-compatible server that has the model.")] = None,
-    cache: Annotated[str | None, Option(help="File that keeps replies, so that none is asked for twice.")] = None,
-    reply_tokens: Annotated[int, Option(min=1, help="Longest reply.")] = 256,
-    concurrency: Annotated[int, Option(min=1, help="Of a server: requests at once.")] = 8,
+    server: Server = None,
+    cache: Cache = None,
+    reply_tokens: ReplyTokens = 256,
+    concurrency: Concurrency = 8,
     task: Task = None,
     calibrate: Calibrate = "none",
     shuffle: Shuffle = None,

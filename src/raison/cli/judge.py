@@ -2,26 +2,36 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from msgspec import DecodeError, to_builtins
 from msgspec.json import decode as json_decode
 from typer import Argument, Option
 
 from raison.cli.common import (
+    Cache,
     Calibrate,
+    Concurrency,
     Data,
     Device,
+    Draws,
     Dtype,
     Format,
     FourBit,
     Json,
     Limit,
     Map,
+    Mask,
+    Out,
+    ReplyTokens,
     Seed,
+    Server,
     Shuffle,
     Task,
+    Title,
     Trust,
+    Tuned,
+    Unit,
     Words,
     app,
     console,
@@ -29,13 +39,18 @@ from raison.cli.common import (
     quiet,
     say,
     scorer,
+    segmenter,
 )  # fmt: skip
 from raison.records import InputError
 
 if TYPE_CHECKING:
     from raison.evaluation import Options, Verdict
     from raison.evaluation.evaluate import Sources
-    from raison.models.scorer import Scorer
+    from raison.evaluation.observe import Predictor
+    from raison.evaluation.results import Grades
+    from raison.models.generator import LocalGenerator
+    from raison.models.server import ServerGenerator
+    from raison.prompting.asking import Source
     from raison.rationales import Rationale, WordScores
     from raison.records import Record
 
@@ -44,20 +59,25 @@ if TYPE_CHECKING:
 def evaluate(
     file: Data,
     rationales: Annotated[list[str], Option(help="Files of scores or rationales; several may follow.")],
-    out: Annotated[str, Option(help="Folder of the result.")],
+    out: Out,
     more: Annotated[list[str] | None, Argument(hidden=True)] = None,
     model: Annotated[str | None, Option(help="The model they are of; without one, agreement with people only.")] = None,
     budget: Annotated[str, Option(help="Words chosen: human, k:N, ratio:R, mass:M, match:SOURCE.")] = "human",
-    mask: Annotated[str | None, Option(help="mask, unknown, delete, pad, unigram, text:STRING.")] = None,
-    unit: Annotated[str, Option(help="One replacement per word, run, or token.")] = "word",
+    mask: Mask = None,
+    unit: Unit = "word",
     aggregate: Annotated[str, Option(help="Several people: each, majority, union, best.")] = "each",
     subset: Annotated[str, Option(help="Decisions looked at: all, correct, incorrect.")] = "all",
     rank: Annotated[str, Option(help="Words are chosen by value or by magnitude.")] = "value",
-    draws: Annotated[int, Option(min=1, help="Random rationales beside each one.")] = 20,
+    draws: Draws = 20,
     one_out: Annotated[bool, Option("--one-out", help="Also correlate scores with leaving each word out.")] = False,
     also: Annotated[list[str] | None, Option(help="Further metrics: normalised, log-odds, flips, ...")] = None,
-    tuned: Annotated[str | None, Option(help="Of f-fidelity: the model tuned on records with masked words.")] = None,
+    tuned: Tuned = None,
+    grades: Annotated[str | None, Option(help="File of `raison grade`: how far each metric can be trusted.")] = None,
     loose: Annotated[bool, Option("--loose", help="Of written outputs: token F1 of .5 is a match.")] = False,
+    server: Server = None,
+    cache: Cache = None,
+    reply_tokens: ReplyTokens = 256,
+    concurrency: Concurrency = 8,
     seed: Seed = 0,
     json: Json = None,
     source: Format = None,
@@ -76,9 +96,9 @@ def evaluate(
 
     Example: raison evaluate --model runs/base --data test.jsonl --rationales ig.jsonl occ.jsonl --out runs/verdict
     """
-    from raison.attribution.extract import fingerprint
     from raison.evaluation.evaluate import by_source, make_options
-    from raison.evaluation.extras import bill, expect_possible, names_in
+    from raison.evaluation.extras import expect_possible, names_in
+    from raison.prompting.asking import Source
 
     names, files = names_in(also or [], more or [])
     given = {
@@ -86,30 +106,83 @@ def evaluate(
         "draws": draws, "words": words, "one_out": one_out, "also": names, "seed": seed,
     }  # fmt: skip
     options = make_options(given)
+    graded = _grades(grades, model)
     _expect_writable(f"{out}/report.html", *([json] if json else []))
     sources = by_source(_named_scores([*rationales, *files]))
     records = load(file, source, mapping, limit)
-    kept = {record.id for record in records}
     if limit:  # scores may be of more records than are judged
+        kept = {record.id for record in records}
         sources = {name: {key: said[key] for key in said if key in kept} for name, said in sources.items()}
     asked: dict[str, Any] = {"task": task, "calibrate": calibrate, "shuffle": shuffle, "device": device, "dtype": dtype}
-    asked["four_bit"] = four_bit
-    judged, other = (scorer(path, records, words, trust, **asked) if path else None for path in (model, tuned))
-    expect_possible(names, judged, other)
-    models = {one.name + mark: fingerprint(one) for one, mark in ((judged, ""), (other, " (tuned)")) if one}
-    for line in (*_of_others([*rationales, *files], set(models.values())), *bill(options, records, len(sources))):
+    behind = Source(model or "", None, server, cache, reply_tokens, concurrency, task)
+    judges = _judges(behind, tuned, records, (words, trust, {**asked, "four_bit": four_bit}))
+    expect_possible(names, judges.judged, judges.tuned, one_out)
+    _tell(judges, [*rationales, *files], records, sources, options)
+    verdict = _judge(out, judges, records, sources, (options, loose))
+    _finish(verdict, out, json, graded)
+
+
+class _Judges(NamedTuple):
+    """Who judges: a model, or one behind a server; and a tuned one beside it."""
+
+    judged: "Predictor | None"
+    tuned: "Predictor | None"
+    marks: dict[str, str]  # name -> hash
+    generator: "LocalGenerator | ServerGenerator | None"  # of the one behind a server
+
+
+def _judges(
+    source: "Source", tuned: str | None, records: "list[Record]", loading: tuple[str, bool, dict[str, Any]]
+) -> _Judges:
+    """Load the models, or reach the one behind a server."""
+    from raison.attribution.extract import fingerprint
+    from raison.prompting.asking import generator_of, served
+    from raison.runs import digest
+
+    words, trust, asked = loading
+    if source.server and not source.model:
+        raise InputError("--server: the name that it has for the model is needed (--model)")
+    other = scorer(tuned, records, words, trust, **asked) if tuned else None
+    marks = {f"{other.name} (tuned)": fingerprint(other)} if other else {}
+    if source.server:
+        generator, mark = generator_of(source)
+        spoken = served(generator, source.task, records, segmenter(words), asked["shuffle"])
+        told = digest([spoken.convention, source.reply_tokens])
+        return _Judges(spoken, other, {spoken.name: mark, f"{spoken.name} (as asked)": told, **marks}, generator)
+    judged = scorer(source.model, records, words, trust, **asked) if source.model else None
+    return _Judges(judged, other, ({judged.name: fingerprint(judged)} if judged else {}) | marks, None)
+
+
+def _tell(judges: _Judges, files: list[str], records: "list[Record]", sources: "Sources", options: "Options") -> None:
+    """Say before anything is run whose scores these are, and what judging them costs."""
+    from raison.evaluation.evaluate import Judge, having_scores
+    from raison.evaluation.extras import bill
+
+    lines = [*_of_others(files, set(judges.marks.values())), *bill(options, records, len(sources))]
+    if judges.generator:
+        kept = having_scores(records, sources)
+        count = Judge(judges.judged, kept, sources, options).questions(kept)
+        known = "those that the cache knows are not asked again"
+        lines.append(f"at most {count:,} questions for {len(kept):,} records; {known}")
+    for line in lines:
         say(line)
-    verdict = _judge(out, (judged, other), records, sources, (options, loose), models)
-    _finish(verdict, out, json)
+
+
+def _grades(path: str | None, model: str | None) -> "Grades | None":
+    """Read grades before anything is run."""
+    from raison.evaluation.diagnosticity import read_grades
+
+    if path and not model:
+        raise InputError("--grades: grades are of metrics of faithfulness, which need a model (--model)")
+    return read_grades(path) if path else None
 
 
 def _judge(
     out: str,
-    models: "tuple[Scorer | None, Scorer | None]",
+    judges: _Judges,
     records: "list[Record]",
     sources: "Sources",
     how: "tuple[Options, bool]",
-    marks: dict[str, str],
 ) -> "Verdict":
     """Judge a model's labels, or what it writes."""
     from raison.evaluation.answers import Rewriting
@@ -118,13 +191,16 @@ def _judge(
     from raison.models.batching import bar, catch_up
     from raison.models.writer import Writer
 
-    (judged, tuned), (options, loose) = models, how
+    options, loose = how
     with bar("judging", len(records)) as advance:
         reach = catch_up(advance)
-        if isinstance(judged, Writer):
+        if isinstance(judges.judged, Writer):
             match = Rewriting(match="f1" if loose else "exact")
-            return evaluate_outputs_to_folder(out, judged, records, sources, options, marks, match, reach)
-        return evaluate_to_folder(out, judged, records, sources, options, marks, reach, tuned)
+            return evaluate_outputs_to_folder(out, judges.judged, records, sources, options, judges.marks, match, reach)
+        verdict = evaluate_to_folder(out, judges.judged, records, sources, options, judges.marks, reach, judges.tuned)
+    if judges.generator:
+        say(str(judges.generator.usage))
+    return verdict
 
 
 def _of_others(files: list[str], models: set[str]) -> list[str]:
@@ -166,11 +242,15 @@ def _named_scores(files: list[str]) -> "dict[str, list[WordScores | Rationale]]"
     return found
 
 
-def _finish(verdict: "Verdict", out: str, json: str | None) -> None:
-    """Write the report and the cells, print the table, and say what was written."""
+def _finish(verdict: "Verdict", out: str, json: str | None, grades: "Grades | None" = None) -> None:
+    """Put grades beside the metrics, write the report and the cells, print the table, and say what was written."""
+    from raison.evaluation.files import save
     from raison.records import write_json
     from raison.report import table, write_report
 
+    if grades:
+        verdict = verdict.graded(grades)
+        save(verdict, out, items=False)
     write_report(f"{out}/report.html", verdict)
     if json:
         write_json(json, [to_builtins(cell) for cell in verdict.cells])
@@ -183,7 +263,7 @@ def _finish(verdict: "Verdict", out: str, json: str | None) -> None:
 def report(
     run: Annotated[str, Argument(help="Folder that `raison evaluate` wrote.")],
     out: Annotated[str | None, Option(help="The page; default: report.html in the folder.")] = None,
-    title: Annotated[str, Option(help="Its title.")] = "Rationales, judged",
+    title: Title = "Rationales, judged",
 ) -> None:
     """Write the page of a result again, with another name or title.
 
@@ -199,7 +279,7 @@ def report(
 
 @app.command()
 def demo(
-    out: Annotated[str, Option(help="Folder of the result.")] = "raison-demo",
+    out: Out = "raison-demo",
     kind: Annotated[str, Option(help="single texts, or pair.")] = "pair",
     seed: Seed = 0,
 ) -> None:
@@ -208,7 +288,9 @@ def demo(
     Example: raison demo
     """
     from raison.demo import run
+    from raison.report import grade_table
 
     quiet()
-    verdict = run(out, kind, seed, say)
-    _finish(verdict, out, None)
+    verdict, grades = run(out, kind, seed, say)
+    console().print(grade_table(grades))
+    _finish(verdict, out, None, grades)

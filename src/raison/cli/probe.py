@@ -8,6 +8,7 @@ from rich.table import Table
 from typer import Argument, Option
 
 from raison.cli.common import (
+    Cache,
     Calibrate,
     Data,
     Device,
@@ -18,7 +19,9 @@ from raison.cli.common import (
     Limit,
     Map,
     Model,
+    ReplyTokens,
     Seed,
+    Server,
     Shuffle,
     Task,
     Trust,
@@ -46,9 +49,9 @@ def probe(
     model: Model,
     file: Data,
     out: Annotated[str, Option(help="File of what became of each record (JSON lines).")],
-    server: Annotated[str | None, Option(help="Address of an OpenAI-compatible server that has the model.")] = None,
-    cache: Annotated[str | None, Option(help="File that keeps replies, so that none is asked for twice.")] = None,
-    reply_tokens: Annotated[int, Option(min=1, help="Longest reply.")] = 256,
+    server: Server = None,
+    cache: Cache = None,
+    reply_tokens: ReplyTokens = 256,
     wording: Annotated[str | None, Option(help="TOML file of the questions; default: raison's.")] = None,
     task: Task = None,
     calibrate: Calibrate = "none",

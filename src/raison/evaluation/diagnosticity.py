@@ -1,41 +1,34 @@
 """Causal diagnosticity: does a metric of faithfulness know a faithful rationale from an unfaithful one?
 
-The metrics themselves are graded, on records where the truth is known: a verdict of two sources, one of them faithful
-and one not, such as `raison.testbed.rivals` gives. On the testbed, with a model and records of it:
+The metrics themselves are graded, on records where the truth is known: a verdict of sources of which one is faithful
+and others are not, such as `raison.testbed.rivals` gives. On the testbed, with a model and records of it:
 
     scores = rivals(records)
     verdict = evaluate(model, records, scores, budget="match:truth", one_out=True, also=["flips", "naopc", "soft"])
-    grades = diagnosticity(verdict.items, "planted", "distractors")
+    grades = grades_of(verdict)
+
+Another verdict shows such grades beside its metrics: `other.graded(grades)`.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 import numpy as np
 
 from raison.evaluation import summarise
-from raison.evaluation.results import Item
+from raison.evaluation.results import Diagnosis, Grades, Item, Verdict
 from raison.evaluation.statistics import Estimate, bootstrap_mean, wilson
+from raison.records import Fault, InputError
 
 # metrics of which lower is more faithful; of all others higher is
 LOWER = (
     "sufficiency", "sufficiency_flip_rate", "aopc_sufficiency", "flip_fraction", "naopc_sufficiency",
     "f_fidelity_minus",
 )  # fmt: skip
-GRADED = (*summarise.RATES, *summarise.DROPS, *summarise.ALSO)
+UNGRADED = ("flip_unreadable",)  # what became of answers, not a measure of a rationale
+GRADED = tuple(name for name in (*summarise.RATES, *summarise.DROPS, *summarise.ALSO) if name not in UNGRADED)
 TIE = 1e-6  # values this near differ by rounding
-
-
-class Diagnosis(msgspec.Struct, frozen=True):
-    """How well one metric tells faithful rationales from unfaithful ones."""
-
-    estimate: Estimate  # D, with its bootstrap interval
-    ties: float | None  # share of pairs that the metric does not part
-
-    @property
-    def informative(self) -> bool:
-        """Whether it is shown to be better than chance: its whole interval lies above one half."""
-        return self.estimate.low is not None and self.estimate.low > 0.5
 
 
 def diagnosticity(
@@ -86,3 +79,47 @@ def _estimate(won: summarise.Column, level: float, resamples: int, seed: int) ->
     if len(won) and np.ptp(won) == 0 and won[0] != 0.5:
         return wilson(int(won.sum()), len(won), level=level)
     return bootstrap_mean(won, level=level, resamples=resamples, seed=seed)
+
+
+def grades_of(
+    verdict: Verdict, faithful: str = "planted", unfaithful: Sequence[str] = ("random_words", "distractors")
+) -> Grades:
+    """Grade the metrics of a verdict of sources whose truth is known: `diagnosticity` against each that is not true.
+
+    Args:
+        verdict: of rationales of a model, such as those of `raison.testbed.rivals`.
+        faithful: the source whose rationales are true.
+        unfaithful: sources whose rationales are not; those that the verdict does not have are left out.
+
+    Raises:
+        ValueError: no model was run.
+        KeyError: there is no source of that name.
+    """
+    if verdict.model is None or verdict.validity is None:
+        raise ValueError("no model was run, so there is no metric of faithfulness to grade")
+    accuracy = verdict.validity.accuracy
+    return Grades(
+        model=verdict.model,
+        records=len(verdict.items),
+        accuracy=accuracy.value if accuracy else None,
+        against={
+            name: diagnosticity(verdict.items, faithful, name)
+            for name in unfaithful
+            if any(name in item.sources for item in verdict.items)
+        },
+        provenance=verdict.provenance,
+    )
+
+
+def read_grades(path: str | Path) -> Grades:
+    """Read grades that `raison grade` wrote. Metrics that nobody knows are kept; they stand beside nothing.
+
+    Raises:
+        InputError: the file is not there, or holds something else.
+    """
+    try:
+        return msgspec.json.decode(Path(path).read_bytes(), type=Grades)
+    except OSError:
+        raise InputError(f"{path}: no such file of grades; `raison grade` writes one") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError(str(Fault(str(path), None, f"no grades as `raison grade` writes them: {error}"))) from None

@@ -4,8 +4,7 @@
 `conclude`, which makes a verdict of what was seen (and needs no model).
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -17,7 +16,18 @@ from raison.evaluation.extras import EXTRAS, expect_known, expect_possible
 from raison.evaluation.faithfulness import ERASER_RATIOS, Subset, flip_rate, flips, subset_rows
 from raison.evaluation.looks import Found, Look, Tuned
 from raison.evaluation.measure import Agreement, Metrics, measure_behaviour, measure_reply
-from raison.evaluation.observe import Chosen, Observation, Plan, Predictor, Probabilities, observe
+from raison.evaluation.notes import notes_of, notes_of_model
+from raison.evaluation.observe import (
+    Chosen,
+    Observation,
+    Plan,
+    Predictor,
+    Probabilities,
+    answers,
+    count_maskings,
+    gives_probabilities,
+    observe,
+)
 from raison.evaluation.results import Item, SourceItem, Verdict
 from raison.evaluation.summarise import Settings
 from raison.evaluation.validity import Validity, assess
@@ -176,15 +186,17 @@ class Judge:
         options: Options,
         tuned: Predictor | None = None,
     ) -> None:
-        expect_possible(options.also, model, tuned)
+        expect_possible(options.also, model, tuned, options.one_out)
         self.model, self.sources, self.options = model, sources, options
         self.extras = [EXTRAS[name] for name in dict.fromkeys(options.also)]
+        self._asks = [extra.ask for extra in self.extras if extra.ask]
         self.budget: Budget = parse_budget(options.budget)
         if self.budget.kind == "match" and self.budget.source not in sources:
             raise InputError(f"budget {options.budget}: no source is called {self.budget.source!r}")
         if model is not None:
             operator = operator_of(model.tokenizer, records, options)
-            self.plan = Plan(operator, options.ratios, options.draws, options.one_out, options.seed, options.beam)
+            ratios = options.ratios if gives_probabilities(model) else ()
+            self.plan = Plan(operator, ratios, options.draws, options.one_out, options.seed, options.beam)
         self.tuned = Tuned(tuned, operator_of(tuned.tokenizer, records, options)) if tuned is not None else None
 
     def __call__(self, records: Sequence[Record], known: dict[bytes, Probabilities] | None = None) -> list[Item]:
@@ -194,22 +206,32 @@ class Judge:
             records: of those that the judge was made with.
             known: the model's answers to earlier inputs, which are not asked again; added to.
         """
-        tokens = self.model.encode(records) if self.model else None
-        segment = SEGMENTERS[self.options.words]
-        grids = [row.grid for row in tokens] if tokens else [word_grid(record, segment) for record in records]
-        people = [human_masks(record, grid) for record, grid in zip(records, grids, strict=True)]
-        chosen = [self._choose(grid, marked) for grid, marked in zip(grids, people, strict=True)]
+        tokens, grids, people, chosen = self._laid_out(records)
         seen: Sequence[Observation | None] = [None] * len(records)
         more: Sequence[Found] = []
         if self.model and tokens:
             known = {} if known is None else known
-            asks = [extra.ask for extra in self.extras if extra.ask]
-            seen = observe(self.model, tokens, people, chosen, self.plan, known=known, further=asks)
+            seen = observe(self.model, tokens, people, chosen, self.plan, known=known, further=self._asks)
             look = Look(self.model, self.tuned, records, tokens, chosen, seen, self.plan, known)
             more = [extra.function(look) for extra in self.extras]
         further = [[found[index] for found in more] for index in range(len(records))]
         rows = zip(records, grids, tokens or [None] * len(records), people, chosen, seen, further, strict=True)
         return [self._item(*row) for row in rows]
+
+    def questions(self, records: Sequence[Record]) -> int:
+        """Count what the model is asked at most: every record as it is, and each distinct masking of it."""
+        tokens, _, people, chosen = self._laid_out(records)
+        return count_maskings(tokens, people, chosen, self.plan, self._asks) if tokens else 0
+
+    def _laid_out(
+        self, records: Sequence[Record]
+    ) -> tuple[list[Tokens] | None, list[WordGrid], list[Mask], list[dict[str, Chosen]]]:
+        """Give the records' tokens (None without a model), words, what people marked and what each source chose."""
+        tokens = self.model.encode(records) if self.model else None
+        segment = SEGMENTERS[self.options.words]
+        grids = [row.grid for row in tokens] if tokens else [word_grid(record, segment) for record in records]
+        people = [human_masks(record, grid) for record, grid in zip(records, grids, strict=True)]
+        return tokens, grids, people, [self._choose(*row) for row in zip(grids, people, strict=True)]
 
     def _choose(self, grid: WordGrid, people: Mask) -> dict[str, Chosen]:
         """Give what each source chose in one record under the budget; a source that can't choose is absent."""
@@ -266,17 +288,17 @@ class Judge:
         sources: dict[str, SourceItem] = {}
         for name in self.sources:
             failure = self._failure(name, record.id, chosen)
+            said = self.sources[name].get(record.id)
+            replied = measure_reply(said) if isinstance(said, Rationale) else {}
             if name not in chosen:
-                sources[name] = SourceItem(words=[], scores=None, metrics={}, failure=failure)
+                sources[name] = SourceItem(words=[], scores=None, metrics={**replied}, failure=failure)
                 continue
             found = agreement.measure(chosen[name]) if people.any() else {}
             if seen is not None and looked_at:
-                found |= measure_behaviour(seen, name, chosen[name], self.options.ratios)
+                found |= measure_behaviour(seen, name, chosen[name], self.plan.ratios)
                 for further in more:
                     found |= further.get(name, {})
-            said = self.sources[name][record.id]
-            found |= measure_reply(said) if isinstance(said, Rationale) else {}
-            sources[name] = self._source_item(record, name, chosen[name], found, seen, failure)
+            sources[name] = self._source_item(record, name, chosen[name], found | replied, seen, failure)
         asked = [note for note in record.annotations if note.rationale is not None]
         return Item(
             record_id=record.id,
@@ -284,7 +306,7 @@ class Judge:
             words={name: [(span.start, span.end) for span in spans] for name, spans in grid.words.items()},
             label=record.label,
             predicted=predicted,
-            probability=float(seen["whole", ""].max()) if seen else None,
+            probability=float(seen["whole", ""].max()) if seen and self.plan.ratios else None,
             people=[
                 (note.annotator or f"person {index + 1}", np.flatnonzero(mask).tolist())
                 for index, (note, mask) in enumerate(zip(asked, people, strict=True))
@@ -314,10 +336,11 @@ class Judge:
         )
 
     def _label(self, record: Record, seen: Observation | None, slot: tuple[str, str]) -> str | None:
-        """Give the model's answer to a masking, in the spelling of the record's own labels."""
-        if seen is None or self.model is None:
+        """Give the model's answer to a masking, in the spelling of the record's own labels; None = no valid one."""
+        index = answers(seen[slot][:1])[0] if seen else None
+        if index is None or self.model is None:
             return None
-        answer = self.model.labels[int(seen[slot][0].argmax())]
+        answer = self.model.labels[index]
         spellings = (*record.label_set, *([record.label] if record.label else []))
         return next((label for label in spellings if label.casefold() == answer.casefold()), answer)
 
@@ -341,13 +364,15 @@ def conclude(items: Sequence[Item], options: Options, *, model: Predictor | None
     settings = Settings(options.level, options.resamples, options.seed)
     validity = _validity(items, model.labels) if model else None
     withheld = validity.withheld if validity else {}
+    if model and not gives_probabilities(model):
+        withheld = {**withheld, "probabilities": summarise.UNGRADED}
     return Verdict(
         model=model.name if model else None,
         cells=summarise.cells(items, withheld, settings),
         comparisons=summarise.comparisons(items, withheld, settings),
         curves=summarise.curves(items, options.ratios, settings),
         validity=validity,
-        notes=[*_notes(items, options), *_strange_labels(items, model), *summarise.power_notes(items, settings)],
+        notes=[*notes_of(items, options), *notes_of_model(items, model), *summarise.power_notes(items, settings)],
         items=list(items),
         provenance=frame,
     )
@@ -367,32 +392,3 @@ def _validity(items: Sequence[Item], labels: Sequence[str]) -> Validity:
         flip_rate_full=flip_rate(flips(answers, [item.label_full for item in items])),
         flip_rate_random=float(np.mean(known)) if known else None,
     )
-
-
-def _notes(items: Sequence[Item], options: Options) -> list[str]:
-    """Say what a reader must know of: nothing missing becomes a zero unseen."""
-    counts = Counter(what for item in items for what in _missing(item))
-    notes = [f"{count} of {len(items)} records: {what}" for what, count in counts.items()]
-    if options.subset != "all":
-        notes.append(f"faithfulness is measured on {options.subset} predictions alone")
-    if options.budget == "human":
-        notes.append("the budget human uses how many words people marked; random words of that number stand beside it")
-    return notes
-
-
-def _strange_labels(items: Sequence[Item], model: Predictor | None) -> list[str]:
-    """Say which gold labels the model can't give: they count as wrong answers."""
-    known = {label.casefold() for label in model.labels} if model else set[str]()
-    strange = Counter(item.label for item in items if model and item.label and item.label.casefold() not in known)
-    return [f"{count} of {len(items)} records: the model has no label {label!r}" for label, count in strange.items()]
-
-
-def _missing(item: Item) -> Iterator[str]:
-    if not any(words for _, words in item.people):
-        nobody = "nobody marked a word" if item.people else "nobody was asked for a rationale"
-        yield f"{nobody}, so they are left out of the agreement with people"
-    if item.unseen:
-        yield "some words are not seen by the model; they are never chosen or taken away"
-    for name, found in item.sources.items():
-        if found.failure:
-            yield f"{name}: {found.failure}"

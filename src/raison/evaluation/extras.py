@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from raison.evaluation import companions, looks, naopc
 from raison.evaluation.looks import Found, Look
-from raison.evaluation.observe import Chosen, Predictor, Slot
+from raison.evaluation.observe import Chosen, Predictor, Slot, gives_probabilities
 from raison.records import InputError, Record
 from raison.words import SEGMENTERS, Mask, Tokens
 
@@ -89,12 +89,15 @@ def expect_known(names: Sequence[str]) -> None:
             raise InputError(f"unknown further metric {name!r}: {meant}There are {', '.join(EXTRAS)}")
 
 
-def expect_possible(names: Sequence[str], model: Predictor | None, tuned: Predictor | None) -> None:
+def expect_possible(
+    names: Sequence[str], model: Predictor | None, tuned: Predictor | None, one_out: bool = False
+) -> None:
     """Refuse metrics for which something is missing, before anything is run.
 
     Raises:
         InputError: naming the metric and what it needs.
     """
+    _expect_enough(names, model, one_out)
     for name in names:
         needs = EXTRAS[name].needs
         if model is None:
@@ -110,6 +113,16 @@ def expect_possible(names: Sequence[str], model: Predictor | None, tuned: Predic
             raise InputError(f"{tuned.name}: a tuned model serves f-fidelity alone, which was not asked for")
         if {label.casefold() for label in tuned.labels} != {label.casefold() for label in model.labels}:
             raise InputError(f"{tuned.name} has the labels {', '.join(tuned.labels)}, not those of {model.name}")
+
+
+def _expect_enough(names: Sequence[str], model: Predictor | None, one_out: bool) -> None:
+    """Refuse what needs more than labels of a model that gives no more."""
+    if model is None or gives_probabilities(model):
+        return
+    needed = {name: EXTRAS[name].needs for name in names}
+    for name, needs in {**needed, **({"one_out": "probabilities"} if one_out else {})}.items():
+        if needs != "answers":
+            raise InputError(f"{name} needs {needs}: {model.name} gives labels alone")
 
 
 def names_in(given: Sequence[str], more: Sequence[str]) -> tuple[list[str], list[str]]:

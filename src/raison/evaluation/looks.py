@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raison.evaluation import companions, naopc
+from raison.evaluation.faithfulness import flips as changed_labels
 from raison.evaluation.faithfulness import random_masks
 from raison.evaluation.measure import Metrics
-from raison.evaluation.observe import Chosen, Observation, Plan, Predictor, Probabilities, Slot
+from raison.evaluation.observe import Chosen, Observation, Plan, Predictor, Probabilities, Slot, answers
 from raison.masking import Operator
 from raison.records import InputError
 from raison.words import Mask, Tokens
@@ -56,6 +57,11 @@ class Look:
     def answer(self, row: int) -> int:
         """Give the label that the model predicts on a whole record."""
         return int(self.seen[row]["whole", ""][0].argmax())
+
+    def changes(self, row: int, slot: Slot) -> Values:
+        """Say for each masking whether the answer is another (maskings,): 0 or 1, NaN without a valid answer."""
+        seen = self.seen[row]
+        return changed_labels(answers(seen["whole", ""]), answers(seen[slot])[None])[0]
 
     def probability(self, row: int, slot: Slot) -> Values:
         """Give the probability of that label under each masking: (maskings,)."""
@@ -118,12 +124,11 @@ def flips(look: Look) -> Found:
 def _flips(look: Look, row: int, source: str, choice: Chosen) -> Metrics:
     if ("in_order", source) not in look.seen[row] or choice.scores is None:
         return {}
-    changed = look.seen[row]["in_order", source].argmax(axis=1) != look.answer(row)
-    alone = look.seen[row]["one_by_one", ""].argmax(axis=1) != look.answer(row)
+    changed, alone = look.changes(row, ("in_order", source)), look.changes(row, ("one_by_one", ""))
     return {
-        "flip_fraction": companions.flip_fraction(changed),
+        "flip_fraction": np.nan if np.isnan(changed).any() else companions.flip_fraction(changed),
         "flip_top": float(changed[0]) if len(changed) else np.nan,
-        "flip_top.random": _mean(alone.astype(np.float64)),
+        "flip_top.random": _mean(alone[~np.isnan(alone)]),
     }
 
 

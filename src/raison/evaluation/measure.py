@@ -28,8 +28,8 @@ from raison.evaluation.alignment import (
     span_counts,
 )
 from raison.evaluation.faithfulness import aopc, comprehensiveness, flip_rate, flips
-from raison.evaluation.observe import Chosen, Observation
-from raison.rationales import REFUSED, Rationale
+from raison.evaluation.observe import Chosen, Observation, answers
+from raison.rationales import REFUSED, SILENT, Rationale
 from raison.words import Mask
 
 Metrics = dict[str, float]
@@ -90,28 +90,37 @@ def _each_span_counts(mask: Mask, people: Mask, sizes: Sequence[int]) -> NDArray
 
 
 def measure_reply(said: Rationale) -> Metrics:
-    """Give what became of a model's reply to the request for its words; nothing for a rationale without a reply.
+    """Give what became of a model's reply to the request for its words; nothing where none was asked for.
 
-    `reply_unreadable`, `reply_refused` and `reply_cut` are 0 or 1. Of a reply that was read: the share of its items
-    that are not in the text (`reply_hallucinated`, undefined without items) and the share of words chosen
-    (`reply_share`); and where a number of words was asked for, 0 or 1 for too many (`reply_over`) and too few
-    (`reply_under`).
+    `reply_missing` is 1 where no reply came; else `reply_unreadable`, `reply_refused` and `reply_cut` are 0 or 1. Of a
+    reply that was read: the shares of its items that are not in the text (`reply_hallucinated`), are from the question
+    alone (`reply_from_prompt`), stand in the text in part (`reply_partial`) or but for a letter (`reply_fuzzy`), all
+    undefined without items; the share of words chosen (`reply_share`); and where a number of words was asked for, 0 or
+    1 for too many (`reply_over`) and too few (`reply_under`). Where the model was asked for its answer after that, 0 or
+    1 for none that is a label (`reply_then_unreadable`) and, if there is one, for the same as without explaining
+    (`reply_then_agrees`).
     """
     notes = said.notes
     if "reply" not in notes:
-        return {}
+        return {"reply_missing": 1.0} if (said.failure or "").startswith(SILENT) else {}
     refused = said.failure == REFUSED
     found: Metrics = {
+        "reply_missing": 0.0,
         "reply_unreadable": float(said.failure is not None and not refused),
         "reply_refused": float(refused),
         "reply_cut": float(bool(notes.get("cut"))),
     }
     if said.failure is None:
         items, words = notes.get("items", 0), sum(mask.size for mask in said.words.values())
-        found["reply_hallucinated"] = notes.get("hallucinated", 0) / items if items else np.nan
+        for what in ("hallucinated", "from_prompt", "partial", "fuzzy"):
+            found[f"reply_{what}"] = notes.get(what, 0) / items if items else np.nan
         found["reply_share"] = sum(int(mask.sum()) for mask in said.words.values()) / words if words else np.nan
         if notes.get("asked") is not None:
             found |= {f"reply_{side}": float(notes.get(side, 0) > 0) for side in ("over", "under")}
+    if "then" in notes:
+        found["reply_then_unreadable"] = float(notes["then"] is None)
+        known = notes["then"] is not None and notes.get("alone") is not None
+        found["reply_then_agrees"] = float(notes["then"] == notes["alone"]) if known else np.nan
     return found
 
 
@@ -122,9 +131,10 @@ def measure_behaviour(seen: Observation, source: str, choice: Chosen, ratios: Se
         seen: the model's answers for the record.
         source: whose words.
         choice: what the source chose.
-        ratios: the shares of words of `removed_steps` and `kept_steps`.
+        ratios: the shares of words of `removed_steps` and `kept_steps`; none = the model gives labels alone, so drops
+            of probability are undefined, and answers that are no label are counted (`flip_unreadable`).
     """
-    flipped, dropped = partial(_flipped, seen), partial(_dropped, seen)
+    flipped, dropped = partial(_flipped, seen), partial(_dropped, seen) if ratios else _undefined
     found: Metrics = {}
     for away, kind in ((True, "removed"), (False, "kept")):
         rate = "flip_rate" if away else "sufficiency_flip_rate"
@@ -132,10 +142,15 @@ def measure_behaviour(seen: Observation, source: str, choice: Chosen, ratios: Se
         references = {"random": (f"random_{kind}", source), "full": ("full", "")}
         if away:
             references |= {"human": ("people", ""), "least": ("least", source)}
-        found |= {rate: flipped((kind, source)), drop: dropped((kind, source))}
-        found |= {f"{rate}.{name}": flipped(slot) for name, slot in references.items() if slot in seen}
-        found |= {f"{drop}.{name}": dropped(slot) for name, slot in references.items() if slot in seen}
-        if choice.scores is not None:
+        measures = {rate: flipped, drop: dropped}
+        if away and not ratios:
+            measures["flip_unreadable"] = partial(_unreadable, seen)
+        for metric, measure in measures.items():
+            found[metric] = measure((kind, source))
+            found |= {f"{metric}.{name}": measure(slot) for name, slot in references.items() if slot in seen}
+        if choice.scores is not None and not ratios:
+            found[f"aopc_{drop}"] = np.nan
+        elif choice.scores is not None:
             steps = _drops(seen, (f"{kind}_steps", source))
             found |= {f"{drop}@{ratio:g}": float(step) for ratio, step in zip(ratios, steps[0], strict=True)}
             found[f"aopc_{drop}"] = float(aopc(steps)[0])
@@ -145,10 +160,23 @@ def measure_behaviour(seen: Observation, source: str, choice: Chosen, ratios: Se
 
 
 def _flipped(seen: Observation, slot: tuple[str, str]) -> float:
-    """Give the share of maskings after which the answer is another; NaN where there is no masking."""
-    before = seen["whole", ""].argmax(axis=1)
-    rate = flip_rate(flips(before, seen[slot].argmax(axis=1)[None]))
+    """Give the share of maskings after which the answer is another; NaN where there is no masking.
+
+    Without a valid answer to the whole it is NaN; maskings without one are left out.
+    """
+    rate = flip_rate(flips(answers(seen["whole", ""]), answers(seen[slot])[None]))
     return np.nan if rate is None else rate
+
+
+def _unreadable(seen: Observation, slot: tuple[str, str]) -> float:
+    """Give the share of maskings without a valid answer; NaN where there is no masking, or none to the whole."""
+    if not len(seen[slot]) or np.isnan(seen["whole", ""]).any():
+        return np.nan
+    return float(np.isnan(seen[slot]).any(axis=1).mean())
+
+
+def _undefined(_: tuple[str, str]) -> float:
+    return np.nan
 
 
 def _dropped(seen: Observation, slot: tuple[str, str]) -> float:

@@ -32,8 +32,20 @@ class Predictor(Protocol):
         operator: Operator,
         known: dict[bytes, Probabilities] | None = None,
     ) -> list[Probabilities]:
-        """Give (masks, labels) probabilities of each record with words taken away."""
+        """Give (masks, labels) probabilities of each record with words taken away; a row of NaN = no valid answer."""
         ...
+
+
+def gives_probabilities(model: Predictor) -> bool:
+    """Whether a model says how probable its labels are: one with `answers_only` gives rows of 0 and a single 1."""
+    return not getattr(model, "answers_only", False)
+
+
+def answers(probabilities: Probabilities) -> NDArray[Any]:
+    """Give the index of the label answered to each masking (maskings,), None where there is no valid answer."""
+    found = probabilities.argmax(axis=1).astype(object)
+    found[np.isnan(probabilities).any(axis=1)] = None
+    return found
 
 
 @dataclass(frozen=True)
@@ -60,7 +72,7 @@ class Plan:
     """How records are observed."""
 
     operator: Operator
-    ratios: tuple[float, ...]
+    ratios: tuple[float, ...]  # none = the model gives no probabilities, and none of what needs them is asked
     draws: int  # random maskings of the same size, for each record and size
     one_out: bool  # also take away each word by itself
     seed: int
@@ -119,15 +131,37 @@ def observe(
         known: answers that earlier calls have given, see `Predictor.predict_masked`.
         further: give more maskings of a record, by their slots; a slot that several give is asked once.
     """
+    asked = _gathered(tokens, people, chosen, plan, further)
+    found = model.predict_masked(tokens, [np.concatenate(masks.rows) for masks in asked], plan.operator, known)
+    return [{slot: rows[at] for slot, at in masks.slots.items()} for masks, rows in zip(asked, found, strict=True)]
+
+
+def count_maskings(
+    tokens: Sequence[Tokens],
+    people: Sequence[Mask],
+    chosen: Sequence[Mapping[str, Chosen]],
+    plan: Plan,
+    further: Sequence[Ask] = (),
+) -> int:
+    """Count the distinct maskings that `observe` would run the model on, the records as they are among them."""
+    asked = _gathered(tokens, people, chosen, plan, further)
+    return sum(len(np.unique(np.concatenate(masks.rows), axis=0)) for masks in asked)
+
+
+def _gathered(
+    tokens: Sequence[Tokens],
+    people: Sequence[Mask],
+    chosen: Sequence[Mapping[str, Chosen]],
+    plan: Plan,
+    further: Sequence[Ask],
+) -> list[_Masks]:
+    """Gather the maskings of every record."""
     asked = [_ask(row, marked, sources, plan) for row, marked, sources in zip(tokens, people, chosen, strict=True)]
     for masks, sources in zip(asked, chosen, strict=True):
         more = {slot: rows for ask in further for slot, rows in ask(masks.tokens, sources).items()}
         for slot, rows in more.items():
             masks.ask(*slot, rows)
-    answers = model.predict_masked(tokens, [np.concatenate(masks.rows) for masks in asked], plan.operator, known)
-    return [
-        {slot: answer[rows] for slot, rows in masks.slots.items()} for masks, answer in zip(asked, answers, strict=True)
-    ]
+    return asked
 
 
 def _ask(tokens: Tokens, people: Mask, sources: Mapping[str, Chosen], plan: Plan) -> _Masks:
@@ -146,6 +180,7 @@ def _ask(tokens: Tokens, people: Mask, sources: Mapping[str, Chosen], plan: Plan
         masks.ask_random(source, int(mask.sum()), plan)
         if choice.scores is not None:
             masks.ask("least", source, least_mask(choice.scores, int(mask.sum())))
+        if choice.scores is not None and plan.ratios:
             steps = ratio_masks(choice.scores, plan.ratios)
             masks.ask("removed_steps", source, steps)
             masks.ask("kept_steps", source, seen & ~steps)

@@ -4,7 +4,6 @@ Where a label is flipped or loses probability, an output no longer matches the o
 log-probability. People's agreement is measured as for labels.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
@@ -28,6 +27,7 @@ from raison.evaluation.evaluate import (
 )
 from raison.evaluation.faithfulness import aopc, flip_rate, random_masks
 from raison.evaluation.measure import Metrics
+from raison.evaluation.notes import notes_of
 from raison.evaluation.observe import Chosen, Observation, Plan, Probabilities, Slot, observe
 from raison.evaluation.results import Item, SourceItem, Verdict
 from raison.evaluation.summarise import Settings
@@ -344,22 +344,14 @@ def _validity(items: Sequence[Item], records: Sequence[Record], how: Rewriting) 
 
 def _notes(items: Sequence[Item], options: Options, how: Rewriting) -> list[str]:
     """Say what a reader must know of."""
-    counts: Counter[str] = Counter()
-    for item in items:
-        if item.predicted is None:
-            counts["the model wrote nothing, so there is nothing to explain"] += 1
-        if not any(words for _, words in item.people):
-            counts["nobody marked a word, so they are left out of the agreement with people"] += 1
-        if item.unseen:
-            counts["some words are not seen by the model; they are never chosen or taken away"] += 1
-        counts.update(f"{name}: {found.failure}" for name, found in item.sources.items() if found.failure)
-    notes = [f"{count} of {len(items)} records: {what}" for what, count in counts.items()]
+    silent = sum(item.predicted is None for item in items)
+    nothing = "the model wrote nothing, so there is nothing to explain"
+    notes = [f"{silent} of {len(items)} records: {nothing}"] if silent else []
+    notes += notes_of(items, options)
     if how.rewrite:
         same = "the same words after normalisation" if how.match == "exact" else f"a token F1 of {how.least:g} or more"
         notes.append(
             f"outputs match by {same}; beside each answer flip rate stand {how.redraws} random rationales, beside each "
             f"drop of log-probability {options.draws}"
         )
-    if options.budget == "human":
-        notes.append("the budget human uses how many words people marked; random words of that number stand beside it")
     return notes

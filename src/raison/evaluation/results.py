@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from raison.evaluation.statistics import Estimate
 from raison.evaluation.validity import Validity
 
 # How a verdict shows itself: "text" and "html". The report puts its views here when it is imported.
@@ -79,6 +80,28 @@ class Item(msgspec.Struct, frozen=True):
     label_full: str | None = None  # what the model answers when every word is taken away
 
 
+class Diagnosis(msgspec.Struct, frozen=True):
+    """How well one metric tells faithful rationales from unfaithful ones."""
+
+    estimate: Estimate  # D, with its interval; chance is one half
+    ties: float | None  # share of pairs that the metric does not part
+
+    @property
+    def informative(self) -> bool:
+        """Whether it is shown to be better than chance: its whole interval lies above one half."""
+        return self.estimate.low is not None and self.estimate.low > 0.5
+
+
+class Grades(msgspec.Struct, frozen=True):
+    """How well metrics of faithfulness know true rationales from others, where the truth is planted."""
+
+    model: str  # that was explained there
+    records: int
+    accuracy: float | None  # share of them that it labels right: else its reasons are not the planted ones
+    against: dict[str, dict[str, Diagnosis]]  # what stood against the true words -> metric -> diagnosis
+    provenance: dict[str, Any] = {}
+
+
 class Verdict(msgspec.Struct, frozen=True):
     """The whole result of one evaluation. Printed, it is a table; in a notebook, the view of the report."""
 
@@ -90,6 +113,7 @@ class Verdict(msgspec.Struct, frozen=True):
     notes: list[str]  # what was left out and why, counts of missing things, power
     items: list[Item]
     provenance: dict[str, Any]  # configuration, versions, hashes
+    grades: Grades | None = None  # of the metrics, made elsewhere; see `graded`
 
     def cell(self, metric: str, source: str, slice: str = "all") -> Cell:
         """Give one cell.
@@ -110,6 +134,10 @@ class Verdict(msgspec.Struct, frozen=True):
     def _repr_html_(self) -> str | None:
         """Give the view of the report, for notebooks; without the report, nothing."""
         return VIEWS["html"](self) if "html" in VIEWS else None
+
+    def graded(self, grades: Grades) -> "Verdict":
+        """Give the same verdict with grades of its metrics, which its tables and pages show beside them."""
+        return msgspec.structs.replace(self, grades=grades)
 
     @property
     def sources(self) -> list[str]:

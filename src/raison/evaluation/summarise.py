@@ -28,7 +28,7 @@ Columns = Mapping[str, Column]  # metric -> (records,), NaN = undefined
 
 MEANS = ("f1", "precision", "recall", "iou", "auprc")
 ALIGNMENT = (*MEANS, "f1_micro", "f1_normalised", "span_iou_f1")
-RATES = ("flip_rate", "sufficiency_flip_rate")
+RATES = ("flip_rate", "sufficiency_flip_rate", "flip_unreadable")
 DROPS = ("comprehensiveness", "sufficiency", "aopc_comprehensiveness", "aopc_sufficiency", "tau_loo")
 ORDERED = ("aopc_comprehensiveness", "aopc_sufficiency", "tau_loo")  # of these random rationales say nothing
 # of `extras`, measured where they were asked for
@@ -38,9 +38,12 @@ ALSO = (
     "f_fidelity_minus",
 )  # fmt: skip
 REPLIES = (
-    "reply_unreadable", "reply_refused", "reply_cut", "reply_hallucinated", "reply_over", "reply_under", "reply_share",
+    "reply_missing", "reply_unreadable", "reply_refused", "reply_cut", "reply_hallucinated", "reply_from_prompt",
+    "reply_partial", "reply_fuzzy", "reply_over", "reply_under", "reply_share", "reply_then_agrees",
+    "reply_then_unreadable",
 )  # fmt: skip
-REPLY_RATES = tuple(name for name in REPLIES if name not in ("reply_hallucinated", "reply_share"))
+REPLY_MEANS = ("reply_hallucinated", "reply_from_prompt", "reply_partial", "reply_fuzzy", "reply_share")
+REPLY_RATES = tuple(name for name in REPLIES if name not in REPLY_MEANS)
 ALSO_RATES = ("flip_top",)
 ALSO_ORDERED = ("flip_fraction", *(name for name in ALSO if name.startswith(("naopc", "soft"))))
 # of models that write, see `outputs`
@@ -53,6 +56,7 @@ OUTPUT_ORDERED = tuple(name for name in OUTPUTS if name.startswith("aopc"))
 COMPARED = ("f1", "auprc", "flip_rate", "aopc_comprehensiveness", "aopc_sufficiency")
 READ = "no rationale missing"  # the slice of records in which every source has one
 CURVES = ("comprehensiveness", "sufficiency")
+UNGRADED = "it needs probabilities, and the model gives labels alone"
 
 
 class Ratio(NamedTuple):
@@ -198,7 +202,8 @@ def family_of(metric: str) -> str:
 def _readable(metric: str, estimate: Estimate, withheld: Mapping[str, str]) -> str:
     """Say why a number can't be read or ranked; empty where it can."""
     if estimate.n == 0:
-        return "undefined: no record has it"
+        unknown = withheld.get(family_of(metric)) == UNGRADED
+        return f"undefined: {UNGRADED}" if unknown else "undefined: no record has it"
     if family_of(metric) in withheld:
         return f"not to be ranked: {withheld[family_of(metric)]}"
     if estimate.value is None:

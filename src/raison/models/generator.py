@@ -95,15 +95,17 @@ class LocalGenerator:
         *,
         device: str | None = None,
         dtype: str = "float32",
+        four_bit: bool = False,
         trust_remote_code: bool = False,
         **options: Any,
     ) -> "LocalGenerator":
-        """Load a model from a folder or a hub id; weights as safetensors only.
+        """Load a model from a folder or a hub id, or a LoRA adapter with its base; weights as safetensors only.
 
         Args:
             path: a folder that `save_pretrained` wrote, or a hub id.
             device: "cpu", "cuda", "cuda:1", ...; default: the first accelerator, else the CPU.
             dtype: "float32", "bfloat16" or "float16".
+            four_bit: load the weights in 4 bits (needs the package bitsandbytes and a platform that it serves).
             trust_remote_code: run code that comes with the model. Off unless asked for.
             options: of the constructor.
 
@@ -111,7 +113,7 @@ class LocalGenerator:
             InputError: there is no such model, or it is not a causal language model.
         """
         name = str(path)
-        model, tokenizer = load_causal(name, device, dtype, trust_remote_code)
+        model, tokenizer = load_causal(name, device, dtype, trust_remote_code, four_bit)
         heads: list[str] = model.config.architectures or []
         if heads and not any(head.endswith(HEADS) for head in heads):
             raise InputError(f"{name}: a {heads[0]}, not a causal language model")

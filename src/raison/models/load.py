@@ -14,6 +14,7 @@ from raison.models.writer import Writer
 from raison.records import InputError, Record
 
 ADAPTER = "adapter_config.json"
+ANSWERS: dict[str, Any] = {"calibrate": "none", "normalise": "none", "shuffle": None}  # options of an Answerer
 
 
 def load_scorer(
@@ -31,18 +32,18 @@ def load_scorer(
         records: what it is to label; they tell the task and the labels where these are not given.
         task: see `Answerer`; it makes an `Answerer` of whatever can be one.
         trust_remote_code: run code that comes with the model. Off unless asked for.
-        options: of `Answerer.load` or `Classifier.load`.
+        options: of `Answerer.load`, `Writer.load` or `Classifier.load`.
 
     Raises:
         InputError: there is no such model, or an option that its kind does not take; the task or labels are not known.
     """
     if task is None and not is_causal(str(path), trust_remote_code):
-        return Classifier.load(
-            path, trust_remote_code=trust_remote_code, **_plain(str(path), options, "is a sequence classifier")
-        )
+        plain = _plain(str(path), options, "is a sequence classifier", ANSWERS | {"four_bit": False})
+        return Classifier.load(path, trust_remote_code=trust_remote_code, **plain)
     asked = task_of(records, task)
     if asked.free:
-        return Writer.load(path, asked, trust_remote_code=trust_remote_code, **_plain(str(path), options, "writes"))
+        plain = _plain(str(path), options, "writes", ANSWERS)
+        return Writer.load(path, asked, trust_remote_code=trust_remote_code, **plain)
     labels = labels_of(asked, records)
     return Answerer.load(path, asked, labels=labels, trust_remote_code=trust_remote_code, **options)
 
@@ -67,10 +68,10 @@ def is_causal(name: str, trust_remote_code: bool = False) -> bool:
     return any(head.endswith(("ForCausalLM", "LMHeadModel")) for head in heads)
 
 
-def _plain(name: str, options: dict[str, Any], kind: str) -> dict[str, Any]:
-    """Leave out options of an `Answerer`, and refuse those that say something."""
-    plain = {"calibrate": "none", "normalise": "none", "shuffle": None, "four_bit": False}
-    for key, default in plain.items():
+def _plain(name: str, options: dict[str, Any], kind: str, others: dict[str, Any]) -> dict[str, Any]:
+    """Leave out options that are for other kinds of models, and refuse those that say something."""
+    for key, default in others.items():
         if options.get(key, default) != default:
-            raise InputError(f"{name} {kind}: option {key} is for models that answer with a label")
-    return {key: value for key, value in options.items() if key not in plain}
+            whose = "models that answer with a label" if key in ANSWERS else "causal language models"
+            raise InputError(f"{name} {kind}: option {key} is for {whose}")
+    return {key: value for key, value in options.items() if key not in others}

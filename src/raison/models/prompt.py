@@ -21,10 +21,11 @@ class Prompt(NamedTuple):
     places: tuple[Place, ...]
 
 
+Frames = dict[tuple[str, ...], list[str]]  # labels -> literal, field, literal, field, ..., literal
 _MARK = re.compile("\ue000(\\d+)\ue001")
 
 
-def lay_out(tokenizer: Any, task: Task, record: Record, labels: Sequence[str]) -> Prompt:
+def lay_out(tokenizer: Any, task: Task, record: Record, labels: Sequence[str], frames: Frames | None = None) -> Prompt:
     """Write the task's prompt for a record through the tokenizer's chat template, if it has one.
 
     The template is filled twice: with the record's texts, which is what the model reads, and with a mark in the place
@@ -35,15 +36,19 @@ def lay_out(tokenizer: Any, task: Task, record: Record, labels: Sequence[str]) -
         task: what is asked.
         record: with the fields that the task shows.
         labels: in the order in which the prompt names them.
+        frames: the template as it was filled with marks for earlier records, by labels; used and added to.
 
     Raises:
         InputError: the record lacks a field, or the chat template changes a text in its midst.
     """
+    frames = {} if frames is None else frames
     texts, chat = task.texts(record), bool(tokenizer.chat_template)
     text, add_special = render(tokenizer, task.messages(texts, labels, chat))
-    marks = {name: f"\ue000{index}\ue001" for index, name in enumerate(task.fields)}
-    marked, _ = render(tokenizer, task.messages(marks, labels, chat))
-    pieces = _MARK.split(marked)  # literal, field, literal, field, ..., literal
+    pieces = frames.get(tuple(labels))
+    if pieces is None:
+        marks = {name: f"\ue000{index}\ue001" for index, name in enumerate(task.fields)}
+        marked, _ = render(tokenizer, task.messages(marks, labels, chat))
+        pieces = frames[tuple(labels)] = _MARK.split(marked)
     for strip in (False, True):
         shown = {name: given.strip() if strip else given for name, given in texts.items()}
         built, places = "", list[Place]()
@@ -66,14 +71,22 @@ def tokens_of(tokenizer: Any, text: str, add_special: bool) -> tuple[Ints, Ints]
     Raises:
         InputError: the tokenizer is a slow one.
     """
+    return tokens_of_all(tokenizer, [text], add_special)[0]
+
+
+def tokens_of_all(tokenizer: Any, texts: Sequence[str], add_special: bool) -> list[tuple[Ints, Ints]]:
+    """Do the same for many texts, in one call of the tokenizer."""
     if not getattr(tokenizer, "is_fast", False):
         raise InputError(f"{type(tokenizer).__name__} gives no character offsets; a fast tokenizer is needed")
     with settings_kept(tokenizer):
-        encoding = tokenizer([text], add_special_tokens=add_special, truncation=False, padding=False)
-    found = encoding.encodings[0]
-    ids, offsets = np.array(found.ids, dtype=np.int64), pairs(found.offsets)
+        encoded = tokenizer(list(texts), add_special_tokens=add_special, truncation=False, padding=False)
+    return [_opened(encoding, add_special) for encoding in encoded.encodings]
+
+
+def _opened(encoding: Any, add_special: bool) -> tuple[Ints, Ints]:
+    ids, offsets = np.array(encoding.ids, dtype=np.int64), pairs(encoding.offsets)
     if add_special:
-        ends = np.flatnonzero(~np.array(found.special_tokens_mask, dtype=np.bool_))
+        ends = np.flatnonzero(~np.array(encoding.special_tokens_mask, dtype=np.bool_))
         size = int(ends[-1]) + 1 if len(ends) else 0
         return ids[:size], offsets[:size]
     return ids, offsets

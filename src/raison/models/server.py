@@ -22,6 +22,7 @@ WARN_AFTER = 4  # tries in a row that found the server away
 AWAY = (429, 502, 503, 504)
 REFUSED = (401, 403, 404)
 HOPELESS = ("insufficient_quota", "invalid_api_key", "model_not_found")  # codes of errors that no other try will mend
+GIVEN_UP = "given up"  # how the failure begins of a conversation that waited for a server for too long
 CHARACTERS = 4  # of a token, where tokens must be guessed before a request is sent
 
 log = logging.getLogger(__name__)
@@ -209,7 +210,7 @@ class _Visit:
             self.requests.close(trouble.wait)
             return False
         if self.answered < tries.away_since:
-            self.ended = f"given up: the server was away ({trouble.reason})"
+            self.ended = f"{GIVEN_UP}: the server was away ({trouble.reason})"
         return True
 
     async def once(self, messages: list[dict[str, str]], tries: Tries) -> Reply:

@@ -68,9 +68,7 @@ class Writer(Scorer):
     ) -> None:
         self.task = load_task(task) if isinstance(task, str) else task
         if not self.task.free:
-            raise InputError(
-                f"task {self.task.name} asks for a label; a task for a model that writes has `free = true`"
-            )
+            raise InputError(f"task {self.task.name} asks for a label; one for a model that writes has `free = true`")
         self.generator = LocalGenerator(model, tokenizer, name=name, max_new_tokens=max_new_tokens)
         self.model, self.tokenizer, self.name = model, tokenizer, self.generator.name
         self.segment, self.given = segment, given
@@ -92,23 +90,27 @@ class Writer(Scorer):
         *,
         device: str | None = None,
         dtype: str = "float32",
+        four_bit: bool = False,
         trust_remote_code: bool = False,
         **options: Any,
     ) -> "Writer":
-        """Load a causal language model from a folder or a hub id; weights as safetensors only.
+        """Load a causal language model from a folder or a hub id, or a LoRA adapter with its base; safetensors only.
 
         Args:
             path: a folder that `save_pretrained` wrote, or a hub id.
             task: see the constructor.
             device: "cpu", "cuda", "cuda:1", ...; default: the first accelerator, else the CPU.
             dtype: "float32", "bfloat16" or "float16".
+            four_bit: load the weights in 4 bits (needs the package bitsandbytes and a platform that it serves).
             trust_remote_code: run code that comes with the model. Off unless asked for.
             options: of the constructor.
 
         Raises:
             InputError: there is no such model, it is not a causal language model, or the task is not free.
         """
-        made = LocalGenerator.load(path, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+        made = LocalGenerator.load(
+            path, device=device, dtype=dtype, four_bit=four_bit, trust_remote_code=trust_remote_code
+        )
         options.setdefault("name", made.name)
         return cls(made.model, made.tokenizer, task, **options)
 
@@ -195,9 +197,7 @@ class Writer(Scorer):
         rows = [self._opened(row) for row in inputs]
         size = max([0, *(len(row.ids) for row in rows)])
         if size > self.max_length:
-            raise InputError(
-                f"with words replaced, prompt and output have {size} tokens; {self.name} reads {self.max_length}"
-            )
+            raise InputError(f"masked, prompt and output have {size} tokens; {self.name} reads {self.max_length}")
         return super().batch(rows)
 
     def _opened(self, row: ModelInput | Tokens) -> ModelInput | Tokens:

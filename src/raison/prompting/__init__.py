@@ -5,13 +5,14 @@ from raison.prompting.labels import read_label
 from raison.prompting.match import Matched, match
 from raison.prompting.parse import Items, read_reply
 from raison.prompting.requests import Request, ask, load_request
-from raison.prompting.tally import tally
+from raison.prompting.served import Served
 
 __all__ = [
     "Asking",
     "Items",
     "Matched",
     "Request",
+    "Served",
     "ask",
     "explain",
     "explain_to_file",
@@ -19,5 +20,4 @@ __all__ = [
     "match",
     "read_label",
     "read_reply",
-    "tally",
 ]

@@ -8,11 +8,11 @@ from raison.attribution.extract import fingerprint
 from raison.models.answerer import Answerer
 from raison.models.generator import Generator, LocalGenerator
 from raison.models.server import ServerGenerator
-from raison.models.tasks import Task, labels_of, task_of
+from raison.models.tasks import labels_of, task_of
 from raison.prompting.extract import explain_to_file
-from raison.prompting.labels import read_label
+from raison.prompting.served import Served
 from raison.rationales import Rationale, load_scores
-from raison.records import InputError, Prediction, Record
+from raison.records import InputError, Record
 from raison.runs import digest
 from raison.words import Segmenter, whitespace_words
 
@@ -51,16 +51,27 @@ def generator_of(source: Source) -> tuple[LocalGenerator | ServerGenerator, str]
     ), mark
 
 
-def answers(
-    generator: Generator, task: Task, labels: Sequence[str], records: Sequence[Record], progress: str | None = None
-) -> list[Prediction]:
-    """Let a model that only writes answer the task, and read its labels; a reply without one has the label None."""
-    asked = [task.messages(task.texts(record), labels) for record in records]
-    words = {label: task.word(label) for label in labels}
-    found: list[Prediction] = []
-    for record, reply in zip(records, generator.generate(asked, progress), strict=True):
-        found.append(Prediction(record.id, generator.name, read_label(reply.text, words), None, reply.text))
-    return found
+def served(
+    generator: Generator,
+    task: str | None,
+    records: Sequence[Record],
+    segment: Segmenter = whitespace_words,
+    shuffle: int | None = None,
+) -> Served:
+    """Make a model of what speaks for it, for the task of some records.
+
+    Args:
+        generator: gives the replies.
+        task: default: what the records say.
+        records: tell the labels, where the task does not.
+        segment: how texts are cut into words.
+        shuffle: see `Served`.
+
+    Raises:
+        InputError: the task is not known, or neither it nor the records name labels.
+    """
+    found = task_of(records, task)
+    return Served(generator, found, labels_of(found, records), segment, shuffle)
 
 
 def ask_to_file(
@@ -98,9 +109,8 @@ def ask_to_file(
             path, source.local, generator, records, models=models, sizes=sizes, progress=progress, **options
         )
         return [*_done(said, records), str(generator.usage)]
-    task = task_of(records, source.task)
-    labels = labels_of(task, records)
-    given = answers(generator, task, labels, records, "answering")
+    model = served(generator, source.task, records, segment)
+    given = model.predict(records, "answering")
     lost = sum(one.label is None for one in given)
     said = explain_to_file(
         path,
@@ -108,7 +118,7 @@ def ask_to_file(
         generator,
         records,
         models={source.model: mark},
-        task=task,
+        task=model.task,
         sizes=sizes,
         segment=segment,
         progress=progress,

@@ -7,14 +7,17 @@ from typing import Any, Literal, Protocol, cast, get_args
 import msgspec
 import numpy as np
 
+from raison.models.answerer import Answerer
 from raison.models.batching import bar
 from raison.models.chat import Message, Reply
 from raison.models.generator import Generator
 from raison.models.tasks import Task, labels_of, shuffled
+from raison.models.turns import score_after
 from raison.prompting.match import REPEATS, Matched, Repeats, match
 from raison.prompting.parse import Form, read_reply
-from raison.prompting.requests import FORMS, ORDERS, Limit, Order, Request, ask, load_request
-from raison.rationales import Budget, Rationale, parse_budget, to_row
+from raison.prompting.requests import FORMS, ORDERS, Limit, Order, Request, ask, load_request, then_asked
+from raison.prompting.served import Served
+from raison.rationales import SILENT, Budget, Rationale, parse_budget, to_row
 from raison.records import InputError, Prediction, Record
 from raison.runs import Unfinished, digest, provenance
 from raison.words import Segmenter, WordGrid, human_masks, whitespace_words, word_grid
@@ -90,7 +93,9 @@ def explain(
 
     Returns:
         One rationale for each record, in order. `notes` has the `reply`, the label explained (`target`), how many words
-        were `asked` for, `how` the reply was read, whether it was `cut`, and the counts of `Matched`.
+        were `asked` for, `how` the reply was read, whether it was `cut`, and the counts of `Matched`. With
+        `explain-then-predict` it also has the label that the model gives after its reply (`then`, None = it names none)
+        and the one that it gives without explaining (`alone`, None = it names none, or it is not known).
 
     Raises:
         InputError: an option is unknown or impossible, a record lacks a field of the task, or a label is missing.
@@ -220,9 +225,10 @@ class _Asker:
         replies = (
             dict(zip(ready, self.generator.generate(list(asked.values()), progress), strict=True)) if ready else {}
         )
+        answers = self._answers(records, asked, replies)
         for index, (record, grid, label, count) in enumerate(zip(records, grids, labels, counts, strict=True)):
             if index in replies:
-                yield self._read(record, grid, (label, count), asked[index], replies[index])
+                yield self._read(record, grid, (label, count), asked[index], replies[index], answers.get(index, {}))
             else:
                 yield self._not_asked(record, grid, label, count)
 
@@ -234,9 +240,34 @@ class _Asker:
             return [record.label for record in records]
         if self.asking.label != "predicted":
             return [self.asking.label] * len(records)
+        return self._predicted(records)
+
+    def _predicted(self, records: Sequence[Record]) -> list[str | None]:
+        """Give the model's own answers; None where there is none, or where nothing is known of them."""
         if self.known is not None:
             return [self.known[record.id] for record in records]
-        return [row.label for row in cast("Labeller", self.labeller).predict(records)]
+        if self.labeller is None:
+            return [None] * len(records)
+        return [row.label for row in self.labeller.predict(records)]
+
+    def _answers(
+        self, records: Sequence[Record], asked: Mapping[int, Sequence[Message]], replies: Mapping[int, Reply]
+    ) -> dict[int, dict[str, str | None]]:
+        """Ask for the label after an explanation that came first; beside it, the label without one."""
+        said = {index: _writable(reply.text) for index, reply in replies.items() if reply.text is not None}
+        if self.asking.order != "explain-then-predict" or not said:
+            return {}
+        talks = [then_asked(asked[index], text, self._question(records[index])[-1]) for index, text in said.items()]
+        alone = self._predicted([records[index] for index in said])
+        rows = zip(said, self._labels_after(talks), alone, strict=True)
+        return {index: {"then": then, "alone": before} for index, then, before in rows}
+
+    def _labels_after(self, talks: Sequence[Sequence[Message]]) -> list[str | None]:
+        """Give the labels at the end of conversations: scored where the model is here, else read from its replies."""
+        if isinstance(self.labeller, Answerer):
+            scores = score_after(self.labeller, talks)
+            return [None if row is None else self.labels[int(row.argmax())] for row in scores]
+        return [label for label, _ in Served(self.generator, self.task, self.labels).replies(talks)]
 
     def _count(self, record: Record, grid: WordGrid) -> int | None:
         """Give how many words to ask for; None where any number will do, or the budget is undefined."""
@@ -250,10 +281,9 @@ class _Asker:
         return None if size is None else min(size, int(allowed.sum()))
 
     def _ask(self, record: Record, label: str | None, count: int | None) -> list[Message]:
-        order = shuffled(self.labels, self.labeller.shuffle if self.labeller else None, record.id)
         return ask(
             self.request,
-            self.task.messages(self.task.texts(record), order),
+            self._question(record),
             record,
             label=None if label is None else self.task.word(label),
             count=count,
@@ -264,20 +294,26 @@ class _Asker:
             segment=self.segment,
         )
 
+    def _question(self, record: Record) -> list[Message]:
+        """Give the conversation that asks for the label."""
+        order = shuffled(self.labels, self.labeller.shuffle if self.labeller else None, record.id)
+        return self.task.messages(self.task.texts(record), order)
+
     # --------------------------------------------------------------------------------------------- reading
 
-    def _read(
+    def _read(  # noqa: PLR0917
         self,
         record: Record,
         grid: WordGrid,
         wanted: tuple[str | None, int | None],
         conversation: Sequence[Message],
         reply: Reply,
+        answers: Mapping[str, str | None],
     ) -> Rationale:
         label, count = wanted
         notes: dict[str, Any] = {"target": label, "asked": count}
         if reply.text is None:
-            return self._wordless(record, grid, f"no reply: {reply.failure}", notes)
+            return self._wordless(record, grid, f"{SILENT}: {reply.failure}", notes)
         items = read_reply(
             reply.text,
             self.asking.form,
@@ -296,8 +332,7 @@ class _Asker:
             repeats=self.asking.repeats,
             fuzzy=self.asking.fuzzy,
         )
-        text = reply.text.encode("utf-8", "replace").decode()  # half a surrogate pair can't be written
-        notes |= {"reply": text, "how": found.how, "cut": found.cut, **found.counts}
+        notes |= {"reply": _writable(reply.text), "how": found.how, "cut": found.cut, **found.counts, **answers}
         return Rationale(record.id, self.asking.source, found.words, self.asking.budget, found.failure, notes)
 
     def _not_asked(self, record: Record, grid: WordGrid, label: str | None, count: int | None) -> Rationale:
@@ -311,6 +346,10 @@ class _Asker:
     def _wordless(self, record: Record, grid: WordGrid, failure: str | None, notes: dict[str, Any]) -> Rationale:
         none = {name: np.zeros(size, dtype=np.bool_) for name, size in zip(grid.words, grid.sizes, strict=True)}
         return Rationale(record.id, self.asking.source, none, self.asking.budget, failure, notes)
+
+
+def _writable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()  # half a surrogate pair can't be written
 
 
 def _options(options: Mapping[str, Any]) -> Asking:

@@ -121,6 +121,11 @@ def ask(
     return [*task_messages[:-1], wanted]
 
 
+def then_asked(asked: Sequence[Message], reply: str, question: Message) -> list[Message]:
+    """Give how a conversation goes on that asks for the label after the words: the reply, then the task's question."""
+    return [*asked, {"role": "assistant", "content": reply}, question]
+
+
 def _fill(template: str, known: Mapping[str, str]) -> str:
     """Fill the slots in one pass: what a text has in braces stays as it is."""
     return _SLOT.sub(lambda slot: known.get(slot[1], slot[0]), template).strip()

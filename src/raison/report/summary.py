@@ -3,8 +3,9 @@
 from collections import Counter
 from typing import Literal, NamedTuple
 
-from raison.evaluation.results import Cell, Comparison, Verdict
+from raison.evaluation.results import Cell, Comparison, Diagnosis, Grades, Verdict
 from raison.report.glossary import Metric, describe, ordered
+from raison.report.text import interval, number
 
 Outcome = Literal["resolved", "unresolved", "withheld"]
 
@@ -29,6 +30,7 @@ class Conclusion(NamedTuple):
     sentence: str
     details: list[str]
     withheld: bool
+    warned: bool = False
 
 
 def outcome(comparison: Comparison) -> Outcome:
@@ -87,8 +89,11 @@ def _reaches(cell: Cell, reference: str, better: str) -> bool:
 
 
 def conclusions(verdict: Verdict) -> list[Conclusion]:
-    """Say in words what may be concluded, metric by metric; what is withheld stands last, once for each reason."""
-    found: list[Conclusion] = []
+    """Say in words what may be concluded, metric by metric; what is withheld stands last, once for each reason.
+
+    What is known against the metrics themselves, where they were graded, stands first.
+    """
+    found = _warnings(verdict, verdict.grades) if verdict.grades else []
     withheld: dict[str, list[str]] = {}
     for finding in findings(verdict):
         if finding.withheld:
@@ -118,6 +123,88 @@ def _details(finding: Finding) -> list[str]:
         reference = "chance" if finding.reference == "chance" else "random words"
         details.append(f"Not better than {reference} by the interval: {_listed(finding.at_reference)}.")
     return details
+
+
+# ---------------------------------------------------------------------------------- the metrics themselves, graded
+
+RIVALS = {
+    "random_words": ("random words", "random other words"),
+    "distractors": ("distractors", "words that look like them and decide nothing"),
+}
+RULE = 0.9  # share of testbed records that a model must label right for its reasons to be taken for the planted ones
+
+
+def rival_title(name: str) -> str:
+    """Give the name of what stood against the true words, as shown."""
+    return RIVALS.get(name, (name.replace("_", " "),))[0]
+
+
+def standing(diagnosis: Diagnosis) -> str:
+    """Say what a grade amounts to: `better than chance`, `no better than chance`, `worse than chance`, `undefined`."""
+    if diagnosis.estimate.value is None:
+        return "undefined"
+    if diagnosis.estimate.high is not None and diagnosis.estimate.high < 0.5:
+        return "worse than chance"
+    return "better than chance" if diagnosis.informative else "no better than chance"
+
+
+def origin(grades: Grades) -> str:
+    """Say where grades come from, and what that leaves open."""
+    share = f", {100 * grades.accuracy:.0f} % of them labelled right" if grades.accuracy is not None else ""
+    return (
+        f"From the testbed: model {grades.model} on {grades.records:,} records with planted reasons{share}. "
+        "Nothing is known from it of other models and texts."
+    )
+
+
+def untaught(grades: Grades) -> str:
+    """Say so where the graded model is not shown to go by the planted words; else empty."""
+    if grades.accuracy is None:
+        return "It is not known how many records the model labels right, so whether the planted words are its reasons."
+    if grades.accuracy >= RULE:
+        return ""
+    return (
+        f"The model labels only {100 * grades.accuracy:.0f} % right, so the planted words may not be its reasons: the "
+        "grades say little."
+    )
+
+
+def _warnings(verdict: Verdict, grades: Grades) -> list[Conclusion]:
+    """Warn of every metric of faithfulness that is shown and not known to be better than chance."""
+    metrics = [metric for metric in ordered([c.metric for c in verdict.cells]) if metric.group == "faithfulness"]
+    found: list[Conclusion] = []
+    ungraded: list[str] = []
+    for metric in metrics:
+        known = {rival: one for rival, one in diagnoses_of(metric.name, grades).items() if one.estimate.n}
+        weak = {rival: one for rival, one in known.items() if not one.informative}
+        if weak:
+            details = [_grade(*pair) for pair in weak.items()]
+            found.append(Conclusion(metric.title, _weakness(weak), details, False, warned=True))
+        elif not known:
+            ungraded.append(metric.title)
+    good = len(metrics) - len(found) - len(ungraded)
+    if ungraded:
+        found.append(Conclusion(", ".join(ungraded), "Not graded on the testbed.", [], False, warned=True))
+    said = f"{good} of {len(metrics)} metrics of faithfulness are shown to tell true reasons from others."
+    details = [origin(grades), *filter(None, [untaught(grades)])]
+    return [*found, Conclusion("The metrics themselves", said, details, False)] if metrics else []
+
+
+def diagnoses_of(metric: str, grades: Grades) -> dict[str, Diagnosis]:
+    """Give what is known of one metric: what stood against the true words -> diagnosis."""
+    return {rival: found[metric] for rival, found in grades.against.items() if metric in found}
+
+
+def _weakness(weak: dict[str, Diagnosis]) -> str:
+    worse = all(standing(diagnosis) == "worse than chance" for diagnosis in weak.values())
+    others = " or from ".join(RIVALS.get(name, ("", rival_title(name)))[1] for name in weak)
+    return f"{'Worse' if worse else 'No better'} than chance at telling the true words from {others}."
+
+
+def _grade(rival: str, diagnosis: Diagnosis) -> str:
+    found = diagnosis.estimate
+    span = interval(found.low, found.high)
+    return f"Against {rival_title(rival)}: D = {number(found.value)} {span} on {found.n} records; chance is 0.5."
 
 
 def _listed(names: list[str], longest: int = 4) -> str:

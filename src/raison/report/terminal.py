@@ -7,7 +7,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from raison.evaluation.results import Cell, Verdict
+from raison.evaluation.results import Cell, Diagnosis, Grades, Verdict
 from raison.report import summary, text
 from raison.report.glossary import GROUPS, REFERENCES, Metric, describe, ordered, reference_title
 
@@ -72,6 +72,43 @@ def _methods(title: str, metrics: list[Metric], verdict: Verdict) -> Table:
     for name in _references(cells, metrics):
         row = [_range([c.frame.get(name) for c in cells if c.metric == m.name and name in c.frame]) for m in metrics]
         found.add_row(Text(reference_title(name)), *map(Text, row), style="dim")
+    _add_grades(found, metrics, verdict.grades)
+    return found
+
+
+def _add_grades(table: Table, metrics: list[Metric], grades: Grades | None) -> None:
+    """Add a row for whatever stood against the true words: how well each metric told them from it."""
+    table.add_section()
+    for rival in grades.against if grades else ():
+        found = [summary.diagnoses_of(metric.name, grades).get(rival) for metric in metrics if grades]
+        if any(found):
+            row = [Text("") if one is None else _grade(one) for one in found]
+            table.add_row(Text(f"told from {text.plain(summary.rival_title(rival), 40)}"), *row, style="dim")
+
+
+def _grade(one: Diagnosis) -> Text:
+    """Write `.92 [.85 .97]`, with an exclamation mark where it is no better than chance."""
+    found = one.estimate
+    shown = Text(text.short(found.value, 3) + ("" if one.informative else "!"))
+    return shown.append(f" [{text.short(found.low, 2)} {text.short(found.high, 2)}]" if found.low is not None else "")
+
+
+def grade_table(grades: Grades) -> Table:
+    """Give what `raison grade` prints: the diagnosticity of each metric, its interval, ties, and what it amounts to."""
+    title = Text(text.plain(summary.origin(grades), 1000), style="not italic")
+    caption = " ".join(["D: share of records in which the metric sets the true words above the others; ½ is chance.",
+                        summary.untaught(grades)])  # fmt: skip
+    found = Table(title=title, caption=caption, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("metric", "against", "D", "interval", "ties", "n", "verdict"):
+        found.add_column(name, justify="right" if name in ("D", "interval", "ties", "n") else "left")
+    for rival, metrics in grades.against.items():
+        found.add_section()
+        for metric in ordered([*metrics]):
+            one = metrics[metric.name]
+            span = text.interval(one.estimate.low, one.estimate.high, 2)
+            numbers = [text.number(one.estimate.value), span, text.number(one.ties, 2), str(one.estimate.n)]
+            names = [text.plain(metric.title, 40), text.plain(summary.rival_title(rival), 40)]
+            found.add_row(*map(Text, [*names, *numbers, summary.standing(one)]))
     return found
 
 
@@ -110,7 +147,7 @@ def _conclusions(verdict: Verdict) -> Iterator[RenderableType]:
         yield Text()
         yield Text("What can be concluded", style="bold")
     for conclusion in found:
-        line = Text(f"{text.plain(conclusion.title)}: ", style="bold")
+        line = Text(f"{'! ' if conclusion.warned else ''}{text.plain(conclusion.title)}: ", style="bold")
         line.append(text.plain(conclusion.sentence, 1000), style="not bold")
         yield line.append(
             "".join(f" {text.plain(detail, 1000)}" for detail in conclusion.details), style="not bold dim"
@@ -129,3 +166,6 @@ def _footnotes(verdict: Verdict) -> Iterator[RenderableType]:
         yield Text(f"{text.UNDEFINED}  {title} is undefined for {text.plain(who)}", style="dim")
     if any(cell.verdict and cell.value is not None for cell in shown):
         yield Text("(…)  in brackets: not to be ranked, see the validity line", style="dim")
+    if verdict.grades:
+        told = "told from …  share of testbed records in which a metric sets the true words above others; ½ is chance"
+        yield Text(told, style="dim")

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from raison.evaluation.results import Cell, Verdict
+from raison.evaluation.results import Cell, Diagnosis, Grades, Verdict
 from raison.report.glossary import GROUPS, REFERENCES, Metric, ordered, reference_title
-from raison.report.summary import findings
+from raison.report.summary import diagnoses_of, findings, origin, rival_title, standing
 from raison.report.text import UNDEFINED, interval, number
 
 Key = tuple[str, str, str]  # metric, source, slice
@@ -49,6 +49,7 @@ class GroupView(NamedTuple):
     title: str
     metrics: list[Metric]
     slices: list[SliceView]
+    grades: list[RowView]  # of the metrics themselves, the same for every slice
 
 
 def groups(verdict: Verdict) -> list[GroupView]:
@@ -63,8 +64,23 @@ def groups(verdict: Verdict) -> list[GroupView]:
         columns = [metric for metric in metrics if metric.group == key]
         if columns:
             views = [_slice(name, columns, verdict.sources, cells, best) for name in slices]
-            result.append(GroupView(key, title, columns, views))
+            result.append(GroupView(key, title, columns, views, list(_grades(columns, verdict.grades))))
     return result
+
+
+def _grades(metrics: list[Metric], grades: Grades | None) -> Iterator[RowView]:
+    """Give a row for whatever stood against the true words: how well each metric told them from it."""
+    for rival in grades.against if grades else ():
+        found = [diagnoses_of(metric.name, grades).get(rival) for metric in metrics if grades]
+        cells = [CellView("") if one is None else _diagnosis(one) for one in found]
+        if grades and any(cell.value for cell in cells):
+            yield RowView(f"told from {rival_title(rival)}", cells, f"Diagnosticity; chance is 0.5. {origin(grades)}")
+
+
+def _diagnosis(one: Diagnosis) -> CellView:
+    mark = "" if one.informative else "!"
+    span = interval(one.estimate.low, one.estimate.high)
+    return CellView(number(one.estimate.value), span, mark=mark, title=f"n = {one.estimate.n}; {standing(one)}")
 
 
 def slice_title(name: str) -> str:

@@ -9,9 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from raison.evaluation.results import Cell, Verdict
+from raison.evaluation.summarise import REPLIES
 from raison.report import text
 from raison.report.contrast import contrast_table, write_contrast
-from raison.report.glossary import describe
+from raison.report.glossary import Metric, describe
 from raison.report.page import render_page, write_page
 from raison.studies.rationale_evaluation import Outcome, Stage
 
@@ -23,6 +24,15 @@ class Line(NamedTuple):
 
     source: str
     cells: list[Cell | None]  # of `SHOWN`
+
+
+class Replies(NamedTuple):
+    """What became of the replies of one stage; they are the same under every budget of attributed rationales."""
+
+    dataset: str
+    stage: str
+    metrics: list[Metric]
+    lines: list[Line]
 
 
 class Block(NamedTuple):
@@ -66,6 +76,16 @@ def _blocks(stage: Stage) -> Iterator[Block]:
         yield Block(stage.dataset, stage.stage, budget, verdict, lines, place)
 
 
+def replies(stage: Stage) -> Replies:
+    """Gather what was counted in the replies of a stage; only metrics and sources that have any."""
+    verdict = next(iter(stage.verdicts.values()))
+    cells = {(cell.metric, cell.source): cell for cell in verdict.cells if cell.slice == "all"}
+    metrics = [name for name in REPLIES if any((name, source) in cells for source in verdict.sources)]
+    asked = [source for source in verdict.sources if any((name, source) in cells for name in metrics)]
+    lines = [Line(source, [cells.get((name, source)) for name in metrics]) for source in asked]
+    return Replies(stage.dataset, stage.stage, [describe(name) for name in metrics], lines)
+
+
 def study_table(outcome: Outcome) -> Group:
     """Give what the command line prints: one table for each data set, stage and budget; then the contrasts."""
     shown: list[Table | Text | Group] = []
@@ -102,6 +122,6 @@ def write_study(path: str | Path, outcome: Outcome, title: str = "Rationales bef
         metrics=[describe(metric) for metric in SHOWN],
         value=value,
         contrasts={name: f"{name}/contrast.html" for name in outcome.contrasts},
-        tallies=[stage for stage in outcome.stages if stage.tally],
+        replies=[found for found in map(replies, outcome.stages) if found.lines],
     )
     write_page(path, html)

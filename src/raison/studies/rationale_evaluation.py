@@ -24,7 +24,6 @@ from raison.models.answerer import Answerer
 from raison.models.generator import LocalGenerator
 from raison.models.tasks import Task, labels_of, task_of
 from raison.prompting.extract import Asking, explain_to_file
-from raison.prompting.tally import tally
 from raison.rationales import Rationale, WordScores, load_scores
 from raison.records import InputError, Record, write_json
 from raison.report import write_report
@@ -67,7 +66,6 @@ class Stage(msgspec.Struct, frozen=True):
     dataset: str
     stage: str  # "before" or "after"
     verdicts: dict[str, Verdict]  # budget of the attributed rationales -> verdict
-    tally: dict[str, Any]  # what became of the replies, see `raison.prompting.tally`
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -109,7 +107,7 @@ def run(
         load = Loader(task, labels, settings)
         say(f"{dataset.name}: {len(records)} records, labels {', '.join(labels)}")
         before, base = judge(load(model), records, folder / "before", settings, say)
-        stages.append(Stage(dataset.name, "before", before, _tally(folder / "before")))
+        stages.append(Stage(dataset.name, "before", before))
         if not dataset.train:
             continue
         say(f"{dataset.name}: tuning with LoRA on {len(dataset.train)} records")
@@ -118,7 +116,7 @@ def run(
         )
         tuned = load(folder / "tuned")
         after, _ = judge(tuned, records, folder / "after", settings, say)
-        stages.append(Stage(dataset.name, "after", after, _tally(folder / "after")))
+        stages.append(Stage(dataset.name, "after", after))
         crossed = _crossed(tuned, records, base, folder, settings)
         first = settings.budgets[0]
         contrasts[dataset.name] = contrast(before[first], after[first], crossed, seed=settings.seed)
@@ -205,14 +203,6 @@ def _crossed(
 ) -> Verdict:
     """Judge the untuned model's rationales on the tuned model: its masks, the other's decisions."""
     return _judged(folder / "crossed", tuned, records, base, settings.budgets[0], settings)
-
-
-def _tally(folder: Path) -> dict[str, Any]:
-    """Say what became of the replies, and write it down."""
-    items = [item for path in sorted((folder / "rationales").glob("prompted*.jsonl")) for item in load_scores(path)]
-    found = tally([item for item in items if isinstance(item, Rationale)])
-    write_json(folder / "replies.json", found)
-    return found
 
 
 class Row(msgspec.Struct, frozen=True):

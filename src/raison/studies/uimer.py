@@ -14,8 +14,10 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import msgspec
 import numpy as np
+import torch
 
-from raison.models.classifier import Classifier
+from raison.attribution.marginalisation import Candidates, candidates_of
+from raison.models.classifier import LOADING_ERRORS, Classifier, expect_folder, first_line
 from raison.models.slots import bio_tags
 from raison.models.tagger import Tagger
 from raison.records import InputError, Record
@@ -27,6 +29,7 @@ from raison.training.aligned import Alignment
 from raison.training.finetune import few_shot, label_names, load_network
 from raison.training.learners import LabelLearner, Learner, TagLearner
 from raison.training.shots import few_shot_slots
+from raison.training.teachers import Example
 
 Say = Callable[[str], None]
 TaskName = Literal["intent", "slots", "nli"]
@@ -66,6 +69,26 @@ class Settings(msgspec.Struct, frozen=True):
     parts: tuple[Part, ...] = ("main",)
     only: tuple[str, ...] = ()  # families; none = all of the task
     watched: int = 100  # test records on which the model's reasons are looked at
+    masked_lm: str | None = None  # what `IM masked LM` draws by; None = that family is left out
+
+
+def settings_of(**given: Any) -> Settings:
+    """Check what is asked of a study.
+
+    Raises:
+        InputError: a name or a number is not one of those that can be.
+    """
+    try:
+        settings = msgspec.convert(given, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise InputError(f"study: {error}") from None
+    if min(settings.shots, default=-1) < 0:
+        raise InputError("shots: expected numbers of at least 0, by commas")
+    known = families(settings)
+    strange = next((name for name in settings.only if name not in known), None)
+    if strange is not None:
+        raise InputError(f"only {strange!r}: expected some of {', '.join(known)}")
+    return settings
 
 
 class Cell(msgspec.Struct, frozen=True):
@@ -87,29 +110,34 @@ class Cell(msgspec.Struct, frozen=True):
 # ----------------------------------------------------------------------------------------------------- variants
 
 
-def families(task: TaskName) -> dict[str, list[Alignment]]:
+def families(settings: Settings) -> dict[str, list[Alignment]]:
     """Give the ways to train with rationales, each with the six settings that are tried."""
     strengths = [{"alpha": alpha, "margin": margin} for margin in (1.0, 4.0) for alpha in (0.3, 1.0, 3.0)]
     alphas = [0.03, 0.1, 0.3, 1.0, 3.0, 10.0]
     warm = {"warm_up": 10}
 
-    def settings(choices: Sequence[Mapping[str, Any]], **same: Any) -> list[Alignment]:
-        return [Alignment(**{**same, **choice}) for choice in choices]
+    def tried(choices: Sequence[Mapping[str, Any]], **same: Any) -> list[Alignment]:
+        return [Alignment(**{**same, **choice}, people=settings.people) for choice in choices]
 
     found = {
-        "GB sign": settings([{"alpha": 1000 * alpha} for alpha in alphas], by="gradient-sum"),
-        "GB order": settings([{"alpha": alpha} for alpha in alphas], by="gradient-l1"),
-        "IM mask": settings(strengths, replacement="mask"),
-        "IM uniform": settings(strengths, replacement="uniform"),
-        "IM prior": settings(strengths, replacement="prior"),
-        "IM uniform (warm)": settings(strengths, replacement="uniform", **warm),
-        "DM one pass": settings([{"alpha": alpha} for alpha in alphas], by="diffmask", **warm),
-        "DM rounds": settings(
+        "GB sign": tried([{"alpha": 1000 * alpha} for alpha in alphas], by="gradient-sum"),
+        "GB order": tried([{"alpha": alpha} for alpha in alphas], by="gradient-l1"),
+        "IM mask": tried(strengths, replacement="mask"),
+        "IM uniform": tried(strengths, replacement="uniform"),
+        "IM prior": tried(strengths, replacement="prior"),
+        "IM uniform (warm)": tried(strengths, replacement="uniform", **warm),
+        "IM mask (warm)": tried(strengths, replacement="mask", **warm),
+        "IM prior (warm)": tried(strengths, replacement="prior", **warm),
+        "DM one pass": tried([{"alpha": alpha} for alpha in alphas], by="diffmask", **warm),
+        "DM rounds": tried(
             [{"alpha": alpha} for alpha in alphas], by="diffmask", rounds=10, extractor_epochs=10, **warm
         ),
     }
-    if task != "slots":
-        found["attention"] = settings([{"alpha": alpha} for alpha in alphas], by="attention")
+    if settings.masked_lm is not None:
+        found["IM masked LM"] = tried(strengths, replacement="masked-lm")
+        found["IM masked LM (warm)"] = tried(strengths, replacement="masked-lm", **warm)
+    if settings.task != "slots":
+        found["attention"] = tried([{"alpha": alpha} for alpha in alphas], by="attention")
     return found
 
 
@@ -204,12 +232,10 @@ class Study:
         alone = self.best(shots, grid(self.settings.task))
         seeds = range(self.settings.seeds)
         yield from (self.cell("main", shots, alone, seed) for seed in seeds)
-        for name, tried in families(self.settings.task).items():
+        for name, tried in families(self.settings).items():
             if self.settings.only and name not in self.settings.only:
                 continue
-            people = self.settings.people
-            choices = [msgspec.structs.replace(one, people=people) for one in tried]
-            best = self.best(shots, [msgspec.structs.replace(alone, name=name, alignment=one) for one in choices])
+            best = self.best(shots, [msgspec.structs.replace(alone, name=name, alignment=one) for one in tried])
             yield from (self.cell("main", shots, best, seed) for seed in seeds)
             for part in self.settings.parts:
                 if part != "main" and (part != "rounds" or name.startswith("DM")):
@@ -231,7 +257,7 @@ class Study:
             records = self._records(shots, seed, variant)
             learner = self._learner(seed)
             started = time.perf_counter()
-            train(learner, records, variant, seed, self.settings.batch)
+            train(learner, records, variant, seed, self.settings)
             seconds = time.perf_counter() - started
             judged = self.data.dev if on_dev else self.data.test
             score = learner.score(judged, learner.encode(judged))[learner.metric]
@@ -284,21 +310,23 @@ def _of(record: Record, people: str) -> Record:
     return msgspec.structs.replace(record, annotations=kept)
 
 
-def train(learner: Learner, records: Sequence[Record], variant: Variant, seed: int, batch: int) -> None:
+def train(learner: Learner, records: Sequence[Record], variant: Variant, seed: int, settings: Settings) -> None:
     """Train a learner in memory, without checkpoints: a cell that is interrupted begins again."""
     from transformers import TrainingArguments
     from transformers.trainer_callback import PrinterCallback
 
     rows = examples(learner, records, variant.alignment)
-    objective = objective_for(learner, rows, variant.alignment, seed)
-    steps = -(-len(rows) // batch) * variant.epochs
+    drawn = variant.alignment is not None and variant.alignment.replacement == "masked-lm"
+    candidates = _candidates(settings.masked_lm, learner, rows) if drawn else None
+    objective = objective_for(learner, rows, variant.alignment, seed, candidates)
+    steps = -(-len(rows) // settings.batch) * variant.epochs
     with tempfile.TemporaryDirectory() as folder:
-        settings = TrainingArguments(
+        given = TrainingArguments(
             output_dir=folder,
             num_train_epochs=variant.epochs,
             learning_rate=variant.lr,
             weight_decay=0.01,
-            per_device_train_batch_size=batch,
+            per_device_train_batch_size=settings.batch,
             warmup_steps=steps // 10,
             seed=seed,
             save_strategy="no",
@@ -306,8 +334,23 @@ def train(learner: Learner, records: Sequence[Record], variant: Variant, seed: i
             remove_unused_columns=False,
             report_to=[],
             disable_tqdm=True,
+            dataloader_pin_memory=torch.cuda.is_available(),
         )
-        trainer = trainer_for(objective, rows, settings)
+        trainer = trainer_for(objective, rows, given)
         trainer.remove_callback(PrinterCallback)
         trainer.train()
     learner.network.eval()
+
+
+def _candidates(name: str | None, learner: Learner, rows: Sequence[Example]) -> Candidates:
+    """Ask the masked language model what might stand in the place of each token."""
+    from transformers import AutoModelForMaskedLM
+
+    if name is None:
+        raise InputError("masked-lm replacements need --masked-lm")
+    expect_folder(name)
+    try:
+        network = AutoModelForMaskedLM.from_pretrained(name, use_safetensors=True).eval()
+    except LOADING_ERRORS as error:
+        raise InputError(f"{name}: can't be loaded as a masked language model ({first_line(error)})") from None
+    return candidates_of(network.to(learner.scorer.device), learner.scorer, [row.tokens for row in rows])
