@@ -7,6 +7,7 @@ one interpreter's peers over a pipe: `python causal_peers.py FOLDER THREADS`.
 
 import importlib.util
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -327,6 +328,7 @@ def answering(folder: Path) -> Callable[[dict[str, Any]], dict[str, Any]]:
     def answer(request: dict[str, Any]) -> dict[str, Any]:
         peer = request["peer"]
         if request["do"] == "calls":
+            common.clock = getattr(time, request["clock"])
             calls[peer] = PEERS[peer][1](Setup(folder))
             kept = ("peer", "method", "setting", "best", "data", "same_as", "note")
             return {"calls": [{name: getattr(call, name) for name in kept} for call in calls[peer]]}

@@ -40,8 +40,11 @@ def _vocabulary() -> list[str]:
     return [*SPECIAL, *LABELS, *made, *(f"{word}x" for word in made)][:SIZE]
 
 
-def make(folder: Path, items: int = 16) -> None:
+def make(folder: Path, items: int = 16, scale: float = 0.1) -> None:
     """Write model, tokenizer and texts into a folder, from which every process reads the same.
+
+    Weights are drawn with the standard deviation `scale`: 0.1 makes scores of some size, so that differences say
+    something; Llama's own is 0.02.
 
     The beginning of a text is its end as well (`<s>`), as in GPT-2: Inseq keeps the end in its baseline, and raison
     keeps all that is no word, so that both start from the same point.
@@ -61,7 +64,7 @@ def make(folder: Path, items: int = 16) -> None:
     config = LlamaConfig(
         vocab_size=SIZE,
         **wide,
-        initializer_range=0.1,  # scores of some size, so that differences say something
+        initializer_range=scale,
         max_position_embeddings=8192,
         bos_token_id=0,
         eos_token_id=0,

@@ -68,6 +68,8 @@ def test_from_a_causal_model_to_a_verdict_of_both_families(desk, capsys):
         (("extract", "--task", "sentiment"), "has no field 'text'"),
         (("extract", "--calibrate", "twice"), "'twice': expected none, prior, contextual"),
         (("extract", "--dtype", "float8"), "dtype 'float8'"),
+        (("extract", "--device", "cuda:99"), "device 'cuda:99': there is none here"),
+        (("ask", "--device", "tpv"), "device 'tpv': there is none here"),
         (("extract", "--layers", "9"), "the model has 2 layers"),
         (("extract", "--heads", "9", "--method", "attention"), "the model has 4 heads"),
         (("ask", "--budget", "mass:0.9"), "budget"),

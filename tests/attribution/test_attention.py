@@ -5,8 +5,12 @@ import copy
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, BloomConfig
 
+import answerers
 from raison.attribution import extract
+from raison.models import Answerer
+from raison.records import InputError
 
 
 def weights_of(classifier, row):
@@ -71,3 +75,14 @@ def test_the_models_own_attention_is_put_back(tiny):
     classifier.model.set_attn_implementation("eager")
     extract(classifier, tiny.records(), "attention")
     assert classifier.model.config._attn_implementation == "eager"
+
+
+def test_a_causal_model_whose_attention_can_not_be_exchanged_is_refused(tiny):
+    """BLOOM computes attention in one way of its own, and an `Answerer` keeps no matrices."""
+    made = answerers.tokenizer()
+    config = BloomConfig(hidden_size=32, n_layer=2, n_head=4, vocab_size=len(made), bos_token_id=0, eos_token_id=2)
+    model = Answerer(AutoModelForCausalLM.from_config(config), made, "nli", name="bloom")
+    with pytest.raises(InputError, match=r"^bloom: a BloomForCausalLM .* use occlusion") as said:
+        extract(model, tiny.records(), "attention")
+    assert "\n" not in str(said.value)
+    assert np.isfinite(np.concatenate([*extract(model, tiny.records(), "gradient")[0].scores.values()])).all()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from raison.attribution import extract
-from raison.evaluation import evaluate
+from raison.evaluation import evaluate, looks, summarise
 from raison.evaluation.extras import EXTRAS
 from raison.evaluation.faithfulness import random_masks
 from raison.masking import apply, make_operator
@@ -282,3 +282,24 @@ def test_results_do_not_depend_on_batches_or_the_order_of_records(tiny):
     for name in NAMES:
         for metric in EXTRAS[name].metrics:
             np.testing.assert_allclose(values(a, metric, "random"), values(b, metric, "random")[::-1], atol=2e-3)
+
+
+def test_a_record_without_a_valid_answer_has_no_label_and_no_number():
+    table, none = np.array([[0.2, 0.8]]), np.full((1, 2), np.nan)
+    seen = [{("whole", ""): table, ("full", ""): table[:, ::-1]}, {("whole", ""): none, ("full", ""): table}]
+    look = looks.Look(None, None, [], [], [], seen, None, {})
+    assert [look.answer(0), look.answer(1)] == [1, None]
+    assert (look.whole(0), look.probability(0, ("full", ""))[0]) == (0.8, 0.2)
+    assert np.isnan([look.whole(1), look.probability(1, ("full", ""))[0]]).all()
+    assert np.isnan(look.of_answer(1, np.ones((2, 3, 2)))).shape == (2, 3)
+
+
+def test_the_room_of_a_normalised_flip_rate_is_that_of_the_records_behind_it():
+    rate, random = np.array([1.0, 0.0, np.nan, np.nan]), np.array([0.2, 0.0, np.nan, np.nan])
+    full = np.array([1.0, 1.0, 0.0, 0.0])  # on all four there is room of 0.4, on the two that count of 0.9
+    columns = {"flip_rate": rate, "flip_rate.random": random, "flip_rate.full": full}
+    value = summarise._estimate("flip_rate_normalised", columns, summarise.Settings(resamples=100))
+    assert (value.value, value.n) == (pytest.approx(0.4 / 0.9), 2)
+    columns["flip_rate.full"] = np.array([0.1, 0.1, 1.0, 1.0])  # room on all four, none on the two
+    value = summarise._estimate("flip_rate_normalised", columns, summarise.Settings(resamples=100))
+    assert (value.value, value.n) == (None, 2)

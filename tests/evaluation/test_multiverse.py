@@ -43,6 +43,28 @@ def test_lower_can_be_better_and_withheld_universes_rank_nobody():
     assert (budget.switched, budget.pairs) == (None, 0)
 
 
+def test_a_tie_has_no_winner_whatever_the_order():
+    value = {"human": {"a": 0.5, "b": 0.5 + 1e-9, "c": 0.1}, "k:3": {"a": 0.5, "b": 0.2, "c": 0.1}}
+    given = worlds(lambda c: value[c["budget"]])
+    told = [Universe(u.choices, u.values, "few" if u.choices["seed"] == "1" else "") for u in given]
+    turned = [Universe(u.choices, dict(reversed(u.values.items())), u.withheld) for u in told]
+    for universes in (told, turned):
+        found = analyse("flip_rate", universes)
+        assert (found.winners, found.tied, found.withheld) == ({"a": 3}, 3, 6)
+        assert [universe.tied() for universe in universes] == [
+            not u.withheld and "human" in u.choices.values() for u in told
+        ]
+        (budget,) = [factor for factor in found.factors if factor.name == "budget"]
+        assert (budget.switched, budget.pairs, budget.winners) == (None, 0, {"human": {}, "k:3": {"a": 3}})
+    assert Universe({}, {"a": 0.5, "b": 0.500001}).winner() == "b"
+    assert Universe({}, {"a": 0.5, "b": 0.500001}).winner("lower") == "a"
+
+
+def test_one_source_alone_wins_nothing():
+    with pytest.raises(InputError, match="nothing competes with a"):
+        analyse("f1", worlds(lambda c: {"a": 0.5}))
+
+
 def test_values_that_are_undefined_never_win():
     found = analyse("f1", worlds(lambda c: {"a": None, "b": 0.1 if c["seed"] == "0" else None}))
     assert (found.winners, found.withheld) == ({"b": 6}, 6)
@@ -55,7 +77,7 @@ def test_eta_squared_equals_sums_of_squares_by_hand():
 
 
 def test_broken_multiverses_are_refused():
-    some = worlds(lambda c: {"a": 1.0})
+    some = worlds(lambda c: {"a": 1.0, "b": 0.0})
     with pytest.raises(InputError, match="twice"):
         analyse("f1", [*some, some[0]])
     with pytest.raises(InputError, match="differ in which choices"):

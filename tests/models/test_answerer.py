@@ -11,6 +11,7 @@ from raison.attribution import extract
 from raison.masking import apply, make_operator
 from raison.models import Answerer
 from raison.models.answerer import CONTENT_FREE
+from raison.models.chat import render
 from raison.models.tasks import load_task
 from raison.records import InputError, Record
 
@@ -207,6 +208,22 @@ def test_the_order_of_labels_is_shuffled_by_seed_and_record():
     many = [Record(str(i), RECORDS[0].fields) for i in range(30)]
     assert len({answerer.tokenizer.decode(row.ids) for row in answerer.encode(many)}) == 6
     assert all(row.seen.all() for row in answerer.encode(many))
+
+
+@pytest.mark.parametrize("chat", [True, False], ids=["chat", "plain"])
+def test_prompts_are_the_same_one_by_one_and_all_at_once(monkeypatch, chat):
+    monkeypatch.setattr("raison.models.answerer.PROMPTS", 5)
+    answerer = make(chat=chat, shuffle=3)
+    many = [Record(str(i), RECORDS[i % 3].fields) for i in range(12)]
+    filled = []
+    monkeypatch.setattr("raison.models.prompt.render", lambda *given: filled.append(given) or render(*given))
+    together = answerer.encode(many)
+    assert len(filled) <= 12 + 6, "the template is filled once for each record, and once for each order of the labels"
+    for record, row in zip(many, together, strict=True):
+        (alone,) = answerer.encode([record])
+        assert row.grid == alone.grid
+        np.testing.assert_array_equal(row.ids, alone.ids)
+        np.testing.assert_array_equal(row.word, alone.word)
 
 
 def test_long_prompts_lose_the_last_words_of_the_longest_field():

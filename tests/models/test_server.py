@@ -328,7 +328,7 @@ def test_keys_come_from_the_environment_and_go_nowhere_else(monkeypatch, tmp_pat
 
 @pytest.mark.parametrize("url", ["localhost:8000/v1", "http://", "http://[::1", "http://h:99999/v1", "file:///v1"])
 def test_what_is_no_address_is_refused(url):
-    with pytest.raises(InputError, match="base_url is no address"):
+    with pytest.raises(InputError, match="address of the server is malformed; expected one such as http"):
         ServerGenerator("m", base_url=url)
 
 

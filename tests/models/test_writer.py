@@ -122,7 +122,7 @@ def test_every_distinct_masked_input_is_scored_once(monkeypatch):
     assert first[0] == first[2] == again[0]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "input_marginalisation"])
 @pytest.mark.parametrize("chat", [True, False], ids=["chat", "plain"])
 def test_every_method_scores_the_words_of_the_record(method, chat):
     writer = make("llama", chat=chat)

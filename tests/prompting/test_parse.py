@@ -234,3 +234,30 @@ def test_wrong_arguments_of_match():
         match(items, record, word_grid(record), repeats="some")
     with pytest.raises(InputError, match="no field 'text'; it has premise, hypothesis"):
         match(items, record, word_grid(record), fields=["text"])
+
+
+@pytest.mark.parametrize(
+    ("reply", "label"),
+    [
+        ("Answer: neutral\nBecause the entailment would need the man to be outside.", "neutral"),
+        ("**Answer:** Contradiction.\n\nThe premise is not neutral about the man.", "contradiction"),
+        ("Answer:\nentailment\n\nIt is no contradiction, and not neutral either.", "entailment"),
+        ("It isn't entailment, it's neutral.", "neutral"),
+        ("It isn’t a clear contradiction but neutral", "neutral"),
+        ("I don't think it is neutral; this is a contradiction.", "contradiction"),
+        ("This is neither entailment nor contradiction, so the relation is neutral.", "neutral"),
+        ("Sure! The hypothesis does not follow from the premise, so the correct label is **neutral**.", "neutral"),
+        ("There is no contradiction here.", None),
+        ("Let me see.\nThe dog runs.\nAnswer: I'd say\nentailment", "entailment"),
+        ("Could be entailment or neutral, hard to say.", None),
+        ("Answer: entailment or neutral\nneutral", None),
+    ],
+)
+def test_labels_of_usual_replies(reply, label):
+    assert read_label(reply, tuple(NLI)) == label
+
+
+def test_no_is_a_label_and_no_negation_of_the_other():
+    labels = {"SUPPORTS": "yes", "REFUTES": "no"}
+    assert read_label("No, the passage does not say so.", labels) == "REFUTES"
+    assert read_label("Not no: yes", labels) == "SUPPORTS"

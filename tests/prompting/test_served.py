@@ -1,6 +1,7 @@
 """Models that answer in words, judged: flip rates worked out by hand, and those of a slow loop over a local model."""
 
 import json
+import re
 from collections import Counter
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 import answerers
 from faulty_server import Faulty, completion
+from raison.checks import Spoken, cc_shap
 from raison.cli import main
 from raison.evaluation import evaluate
 from raison.evaluation.evaluate import Judge, by_source, make_options
@@ -17,6 +19,7 @@ from raison.evaluation.summarise import UNGRADED
 from raison.models import Answerer, patience
 from raison.models.chat import Reply
 from raison.models.server import ServerGenerator
+from raison.models.tasks import load_task
 from raison.prompting import Served
 from raison.rationales import Rationale, WordScores, save_scores
 from raison.records import Annotation, InputError, Record, write_records
@@ -261,3 +264,125 @@ def test_the_command_line_judges_a_model_behind_a_server(quick, tmp_path, capsys
     assert verdict.cell("flip_rate", "one").value == 0.5
     assert run(*given, "--server", server.url, "--out", tmp_path / "none") == 2
     assert "--server: the name that it has for the model is needed" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------- the command line and servers
+
+
+@pytest.fixture
+def desk(quick, tmp_path):
+    """A folder with records and two tasks, one for each fault of the command line."""
+    for name, ask in (("own", "Which sentiment?"), ("other", "What is it?")):
+        (tmp_path / f"{name}.toml").write_text(
+            f'fields = ["text"]\nprompt = "Text: {{text}}\\n{ask} One of: {{labels}}."\n'
+        )
+    write_records(tmp_path / "test.jsonl", RECORDS)
+    return tmp_path
+
+
+SEED = 1  # by which the first three records have two orders of labels
+
+
+def command(*arguments):
+    with pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in arguments])
+    return end.value.code
+
+
+def plain(body):
+    talk = json.loads(body)["messages"]
+    said = '["good"]' if len(talk) > 1 else answer(talk)
+    return 200, completion(said), {}
+
+
+def one_line(capsys):
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("raison: ")
+    assert "\n" not in said
+    return said
+
+
+def test_a_probe_that_needs_weights_refuses_a_server(desk, capsys):
+    with Faulty(relay=plain) as server:
+        there = ("--model", "m", "--server", server.url, "--data", desk / "test.jsonl", "--task", desk / "own.toml")
+        assert command("probe", "cc-shap", *there, "--out", desk / "cc.jsonl") == 2
+        assert not server.bodies
+    assert "cc-shap needs weights, and a model behind a server gives answers only" in one_line(capsys)
+    with pytest.raises(InputError, match="cc-shap needs weights"):
+        cc_shap(Spoken(Speaker(answer), TASK, LABELS), RECORDS)
+
+
+def test_a_probe_through_a_server_knows_what_it_was_made_with(desk, capsys):
+    with Faulty(relay=plain) as server:
+        there = ("probe", "insertion", "--model", "m", "--server", server.url, "--data", desk / "test.jsonl")
+        out = ("--out", desk / "probed.jsonl")
+        assert command(*there, *out, "--task", desk / "own.toml", "--price", "1,2") == 0
+        assert ", cost 0." in capsys.readouterr().err
+        asked = len(server.bodies)
+        assert command(*there, *out, "--task", desk / "own.toml") == 0
+        capsys.readouterr()
+        for other in (
+            ("--task", desk / "other.toml"),
+            ("--task", desk / "own.toml", "--shuffle-labels", 0),
+            ("--task", desk / "own.toml", "--words", "characters"),
+        ):
+            assert command(*there, *out, *other) == 2
+            assert "made from something else" in capsys.readouterr().err
+        assert len(server.bodies) == asked
+
+
+def test_asking_through_a_server_orders_labels_by_the_seed(desk, capsys):
+    with Faulty(relay=plain) as server:
+        there = ("--model", "m", "--server", server.url, "--data", desk / "test.jsonl", "--task", desk / "own.toml")
+        given = (*there, "--shuffle-labels", SEED, "--limit", 3, "--cache", desk / "c.db", "--price", "1e6,0")
+        assert command("ask", *given, "--rate", 60000, "--patience", 5, "--timeout", 9, "--out", desk / "a.jsonl") == 0
+        prompts = {body["messages"][0]["content"] for body in server.bodies}
+        asked = len(server.bodies)
+        assert command("ask", *there, "--limit", 3, "--out", desk / "a.jsonl") == 2  # another order of labels
+    model = Served(Speaker(answer), load_task(str(desk / "own.toml")), LABELS, shuffle=SEED)
+    assert prompts == {model.question(row)[0]["content"] for row in RECORDS[:3]}
+    assert len({prompt.partition("One of")[2] for prompt in prompts}) == 2
+    said = capsys.readouterr().err
+    assert f"cost {asked * 7}.0000" in said
+    (following,) = re.findall(r"next: (.*)", said)
+    for part in (
+        "--limit 3",
+        f"--shuffle-labels {SEED}",
+        "--server http",
+        "--cache",
+        "--price 1e6,0",
+        "--rate 60000",
+        "own.",
+    ):
+        assert part in following
+    assert "--calibrate" not in following
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--calibrate", "prior"), "--calibrate: only for a model that is loaded here"),
+        (("--dtype", "bfloat16"), "--dtype: only for a model that is loaded here"),
+        (("--four-bit",), "--four-bit: only for a model that is loaded here"),
+        (("--price", "1"), "--price '1': expected two numbers"),
+        (("--price", "1,nan"), "--price '1,nan': expected two numbers"),
+    ],
+)
+def test_what_a_server_can_not_do_is_refused(desk, capsys, given, message):
+    there = ("ask", "--model", "m", "--data", desk / "test.jsonl", "--out", desk / "a.jsonl")
+    assert command(*there, "--server", "http://127.0.0.1:9/v1", *given) == 2
+    assert message in one_line(capsys)
+
+
+def test_options_of_a_server_need_one(desk, capsys):
+    there = ("ask", "--model", "m", "--data", desk / "test.jsonl", "--out", desk / "a.jsonl")
+    assert command(*there, "--rate", 60) == 2
+    assert "--rate: only for a model behind a server" in one_line(capsys)
+
+
+def test_a_server_that_refuses_leaves_no_cache(desk, capsys):
+    with Faulty(lambda content, attempt: (404, {"error": {"message": "no such model"}}, {})) as server:
+        there = ("--model", "m", "--server", server.url, "--data", desk / "test.jsonl", "--task", desk / "own.toml")
+        assert command("ask", *there, "--cache", desk / "c.db", "--out", desk / "a.jsonl") == 2
+    assert "404" in capsys.readouterr().err
+    assert not (desk / "c.db").exists()

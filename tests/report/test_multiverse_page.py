@@ -90,10 +90,28 @@ def test_where_lower_is_better_a_lead_is_still_above_zero():
     assert [one.lead for one in found] == pytest.approx([0.1] * 12)
 
 
-def test_a_source_alone_is_placed_by_its_value():
-    multiverse = analyse("f1", worlds(lambda c: {"a": 0.5 if c["seed"] == "0" else 0.2}))
-    assert [one.lead for one in placed(multiverse)] == [0.5] * 6 + [0.2] * 6
-    assert "F1 of a" in specification_curve(multiverse, "")
+def test_tied_universes_are_told_apart_from_those_withheld():
+    multiverse = analyse(
+        "f1",
+        worlds(
+            lambda c: {"a": {"mask": 0.7, "delete": 0.5, "pad": 0.2}[c["mask"]], "b": 0.5},
+            withheld=lambda c: "few" if c["seed"] == "1" else "",
+        ),
+    )
+    found = placed(multiverse)
+    assert [(one.winner, one.tied) for one in found] == (
+        [("a", False)] * 2 + [(None, True)] * 2 + [("b", False)] * 2 + [(None, False)] * 6
+    )
+    assert [one.lead for one in found[2:4]] == [0, 0]
+    assert "wins in 2 of 12 universes (17\u00a0%), b in 2 (17\u00a0%). 2 of them are tied." in sentences(multiverse)[0]
+    (delete,) = [level for level in levels(multiverse.factors[0], multiverse) if level.name == "delete"]
+    assert (delete.universes, delete.winners, delete.tied, delete.nobody) == (4, {}, 2, 2)
+    svg = specification_curve(multiverse, "told")
+    assert "17\u00a0% (2)" in svg
+    assert ">tied<" in svg
+    assert "(tied 2), (nobody 2)" in " ".join(printed(multiverse).split())
+    universes = [" ".join(row.split()) for row in Reader(multiverse_html(multiverse)).rows[-12:]]
+    assert [row.split()[0] for row in universes] == ["a"] * 2 + ["tied"] * 2 + ["b"] * 2 + ["nobody:"] * 6
 
 
 def test_a_winner_without_a_lead_stands_before_those_that_rank_nobody():
@@ -114,7 +132,7 @@ def test_sentences():
     ]
     alike = analyse("f1", worlds(lambda c: {"a": 1.0, "b": 0.0}))
     assert sentences(alike) == ["By F1, a wins in all 12 universes.", "No choice changes the winner by itself."]
-    nobody = analyse("f1", worlds(lambda c: {"a": None}))
+    nobody = analyse("f1", worlds(lambda c: {"a": None, "b": None}))
     assert sentences(nobody)[0] == "By F1, none of 12 universes ranks anybody."
     assert "Not to be told" in sentences(nobody)[1]
 
@@ -246,9 +264,12 @@ def test_the_page_loads_nothing_and_hostile_names_are_texts():
 
 
 def test_a_multiverse_of_one_and_one_that_ranks_nobody():
-    one = analyse("f1", [Universe({}, {"a": 0.5, "b": 0.5})])
+    one = analyse("f1", [Universe({}, {"a": 0.5, "b": 0.4})])
     assert sentences(one) == ["By F1, a wins in the only universe."]
     assert multiverse_html(one)
+    tied = analyse("f1", [Universe({}, {"a": 0.5, "b": 0.5})])
+    assert sentences(tied) == ["By F1, none of 1 universes has a winner. 1 of them is tied."]
+    assert multiverse_html(tied)
     nobody = analyse("f1", worlds(lambda c: {"a": None, "b": None}))
     assert "No universe has a lead." in multiverse_html(nobody)
     assert printed(nobody)

@@ -3,6 +3,7 @@
 import pytest
 
 from raison.evaluation.results import Cell, Comparison, Verdict
+from raison.report.html import render
 from raison.report.summary import conclusions, difference, findings
 from raison.report.text import number, plain, probability, shown
 from raison.report.view import groups
@@ -67,6 +68,8 @@ def test_withheld_is_said_once_for_each_reason():
     both = Verdict(None, a.cells + b.cells, a.comparisons + b.comparisons, [], None, [], [], {})
     [conclusion] = conclusions(both)
     assert conclusion.title == "Flip rate, Comprehensiveness"
+    assert "<dt>2 metrics</dt>" in render(both)
+    assert "<li><bdi>Flip rate</bdi></li><li><bdi>Comprehensiveness</bdi></li>" in render(both)
     assert conclusion.sentence == "No ranking: the model sleeps."
 
 

@@ -398,7 +398,7 @@ def test_the_folder_says_how_it_was_made(base, whole):
     task = found["config"].pop("task")
     assert task["name"] == "sentiment"
     wanted = {"command": "train --lora", "model": str(base), "labels": list(LABELS), **msgspec.to_builtins(QUICK)}
-    assert found["config"] == {**wanted, "alignment": None}
+    assert found["config"] == wanted
     assert found["counts"] == {"examples": 22, "records": 22}
     assert (found["data"]["records"], found["dev"]["records"]) == (22, 8)
     assert found["versions"]["peft"]

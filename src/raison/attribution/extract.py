@@ -15,9 +15,15 @@ from raison.attribution.diffmask import diffmask, train_extractor
 from raison.attribution.erasure import default_operator, occlusion
 from raison.attribution.extractor import Extractor
 from raison.attribution.gradients import Scored, gradient, input_x_gradient, integrated_gradients
+from raison.attribution.marginalisation import (
+    Replacer,
+    check_odds,
+    input_marginalisation,
+    make_replacer,
+)
 from raison.attribution.random import random
-from raison.attribution.target import name_targets, parse_target
-from raison.masking import Unit, corpus_of, make_operator
+from raison.attribution.target import Target, name_targets, parse_target
+from raison.masking import Operator, Unit, corpus_of, make_operator
 from raison.models.batching import bar
 from raison.models.scorer import Scorer
 from raison.rationales import WordScores, to_row
@@ -34,8 +40,11 @@ METHODS: dict[str, Callable[..., Scored]] = {
     "input_x_gradient": input_x_gradient,
     "integrated_gradients": integrated_gradients,
     "occlusion": occlusion,
+    "input_marginalisation": input_marginalisation,
 }
 LEARNED: dict[str, Callable[..., Scored]] = {"diffmask": diffmask}  # what learns from all records before it scores one
+OURS = {"model", "tokens", "target", "progress", "operator", "replacer"}  # what users do not give to a method
+SPELLED = {"occlusion": {"mask", "unit", "seed"}, "input_marginalisation": {"replacement"}}
 CHUNK = 256  # records scored together; an interrupted extraction goes on after the last whole chunk
 
 
@@ -56,9 +65,10 @@ def extract(
         method: one of `METHODS`, or `diffmask`; hyphens are as good as underscores.
         target: the logit explained: `predicted`, `gold`, a label, `runner-up`, or a contrast of two as `A - B`.
         progress: title of the progress bar; None shows none.
-        options: of the method: `reduction` (all but occlusion and random), `steps`, `baseline`, `tolerance`
-            (integrated_gradients), `mask`, `unit`, `window` (occlusion), `seed` (random; the unigram operator;
-            diffmask), `gate`, `epochs`, `extractor` (diffmask, which is trained on these records unless it is given an
+        options: of the method: `reduction` (of gradients, attention and diffmask), `steps`, `baseline`, `tolerance`
+            (integrated_gradients), `mask`, `unit`, `window` (occlusion), `replacement`, `draws`
+            (input_marginalisation), `seed` (random; the unigram operator; input_marginalisation; diffmask),
+            `gate`, `epochs`, `extractor` (diffmask, which is trained on these records unless it is given an
             `Extractor` or the file of one).
 
     Returns:
@@ -96,8 +106,8 @@ def _function(name: str) -> Callable[..., Scored]:
 
 def _arguments(name: str, model: Scorer, records: Sequence[Record], options: dict[str, Any]) -> dict[str, Any]:
     """Turn options as users give them into the arguments of the method."""
-    taken = inspect.signature(_function(name)).parameters.keys() - {"model", "tokens", "target", "progress", "operator"}
-    known = taken | ({"mask", "unit", "seed"} if name == "occlusion" else set())
+    taken = inspect.signature(_function(name)).parameters.keys() - OURS
+    known = taken | SPELLED.get(name, set())
     strange = sorted(options.keys() - known)
     if strange:
         raise InputError(f"{name} takes no option {strange[0]!r}; it takes {', '.join(sorted(known)) or 'none'}")
@@ -105,13 +115,9 @@ def _arguments(name: str, model: Scorer, records: Sequence[Record], options: dic
         raise InputError(f"unknown reduction {options['reduction']!r}; expected one of {', '.join(REDUCTIONS)}")
     arguments = {key: value for key, value in options.items() if key in taken}
     if name == "occlusion":
-        unit: Unit = options.get("unit", "word")
-        operator = default_operator(model)
-        if "mask" in options or unit != "word":
-            corpus = corpus_of(records) if options.get("mask") == "unigram" else ()
-            kind = options.get("mask", operator.name)
-            operator = make_operator(kind, model.tokenizer, unit, corpus, options.get("seed", 0))
-        arguments["operator"] = operator
+        arguments["operator"] = _operator(model, records, options)
+    if name == "input_marginalisation":
+        arguments["replacer"] = _replacer(model, records, options)
     given = arguments.get("extractor")
     if given is not None:
         spare = next((key for key in ("gate", "epochs", "seed") if key in arguments), None)
@@ -121,12 +127,36 @@ def _arguments(name: str, model: Scorer, records: Sequence[Record], options: dic
     return arguments
 
 
+def _operator(model: Scorer, records: Sequence[Record], options: dict[str, Any]) -> Operator:
+    """Give what stands in the place of words taken away."""
+    unit: Unit = options.get("unit", "word")
+    operator = default_operator(model)
+    if "mask" in options or unit != "word":
+        corpus = corpus_of(records) if options.get("mask") == "unigram" else ()
+        kind = options.get("mask", operator.name)
+        operator = make_operator(kind, model.tokenizer, unit, corpus, options.get("seed", 0))
+    return operator
+
+
+def _replacer(model: Scorer, records: Sequence[Record], options: dict[str, Any]) -> Replacer:
+    """Give what draws replacements: by all records, however few of them are scored together."""
+    kind: str = options.get("replacement", "uniform")
+    return make_replacer(kind, model, [] if kind in ("uniform", "mask") else model.encode(records))
+
+
 def _extractor(model: Scorer, records: Sequence[Record], arguments: dict[str, Any], progress: str | None) -> Extractor:
     """Give the extractor that is there, or train one on the records."""
     if "extractor" in arguments:
         return arguments["extractor"]
     options = {key: value for key, value in arguments.items() if key in ("gate", "epochs", "seed")}
     return train_extractor(model, model.encode(records), progress=progress and f"training {progress}", **options)
+
+
+def _parsed(name: str, model: Scorer, records: Sequence[Record], target: str, arguments: dict[str, Any]) -> Target:
+    wanted = parse_target(target, model, records)
+    if name == "input_marginalisation":
+        check_odds(model, wanted, arguments.get("draws", 1))
+    return wanted
 
 
 def _score(
@@ -138,7 +168,7 @@ def _score(
 ) -> Iterator[WordScores]:
     target, arguments = what
     tokens = model.encode(records)
-    wanted = parse_target(target, model, records)
+    wanted = _parsed(name, model, records, target, arguments)
     values, weights, notes = _function(name)(model, tokens, wanted, progress=progress, **arguments)
     common = _convention(name, model, target, arguments)
     names = name_targets(weights, model.labels)
@@ -153,17 +183,20 @@ def _convention(name: str, model: Scorer, target: str, arguments: dict[str, Any]
     defaults = {
         key: parameter.default
         for key, parameter in inspect.signature(_function(name)).parameters.items()
-        if key in ("reduction", "steps", "baseline", "window", "seed", "tolerance", "layers", "heads")
+        if key in ("reduction", "steps", "baseline", "window", "seed", "tolerance", "layers", "heads", "draws")
     }
-    said = {**defaults, **{key: value for key, value in arguments.items() if key not in ("operator", "extractor")}}
+    said = {**defaults, **{key: value for key, value in arguments.items() if key not in {*OURS, "extractor"}}}
     if said.get("steps") != "auto":
         said.pop("tolerance", None)
     if name in LEARNED:
         said = {"reduction": said["reduction"], "extractor": arguments["extractor"].hash}
     if "operator" in arguments:
         said.update(arguments["operator"].convention)
-    signed = name in ("input_x_gradient", "integrated_gradients", "occlusion")
+    if "replacer" in arguments:
+        said["replacement"] = arguments["replacer"].name
+    signed = name in ("input_x_gradient", "integrated_gradients", "occlusion", "input_marginalisation")
     score = "none" if name in ("random", *LEARNED) or "attention" in name else model.scored
+    score = "log_odds" if name == "input_marginalisation" else score
     return {"score": score, "target": target, "signed": signed, "special_tokens": "left out", **said}
 
 
@@ -203,7 +236,7 @@ def extract_to_file(
     """
     name = method_name(method)
     arguments = _arguments(name, model, records, options)
-    parse_target(target, model, records)
+    _parsed(name, model, records, target, arguments)
     words = getattr(model.segment, "__name__", "own")
     told = {**options, "extractor": arguments["extractor"].hash} if "extractor" in arguments else options
     frame = provenance(

@@ -67,7 +67,8 @@ class Gate(nn.Module):
     """The logits of the gates of one layer, read from the states of each token.
 
     Two linear maps, each followed by tanh, their weights given by direction and length (Salimans and Kingma 2016); the
-    result is stretched to 10 and moved by a bias that starts at 5, where a gate is open. Computed in float32.
+    result is stretched to 10 and moved by a bias that starts at 5, where a gate is open. Computed in the precision of
+    the gate's own weights, also under autocast.
 
     Args:
         width: of what is read.
@@ -98,6 +99,7 @@ class Gate(nn.Module):
         )
         weight = direction * (length / direction.norm(dim=1))[:, None]
         parts = weight.split([state.shape[-1] for state in states], dim=1)
-        mixed = sum((state.float() @ part.T for state, part in zip(states, parts, strict=True)), shift)
         out = out_direction * (out_length / out_direction.norm())
-        return SPAN * torch.tanh(torch.tanh(mixed) @ out + out_shift) + bias
+        with torch.autocast(weight.device.type, enabled=False):
+            read = (state.to(weight.dtype) @ part.T for state, part in zip(states, parts, strict=True))
+            return SPAN * torch.tanh(torch.tanh(sum(read, shift)) @ out + out_shift) + bias

@@ -17,6 +17,7 @@ from torch import Tensor
 from raison.attribution.gradients import Scored
 from raison.attribution.target import Target
 from raison.masking import ModelInput
+from raison.models.classifier import LOADING_ERRORS, expect_folder, first_line
 from raison.models.scorer import Scorer
 from raison.records import InputError
 from raison.words import Floats, Ints, Mask, Tokens
@@ -100,12 +101,13 @@ class Replacer:
             if said not in get_args(known):
                 raise InputError(f"{said!r}: expected {', '.join(get_args(known))}")
         self.kind, self.weights, self.candidates = kind, weights, candidates
+        self.name = kind
         found = (tokenizer.mask_token_id, tokenizer.unk_token_id)
         self.mask = next((int(index) for index in found if index is not None), -1)
         if kind == "mask" and self.mask < 0:
             raise InputError("the tokenizer has neither a mask nor an unknown token; use uniform or prior")
         if kind == "masked-lm" and candidates is None:
-            raise InputError("masked-lm replacements need a masked language model with the model's own tokenizer")
+            raise InputError("masked-lm replacements need a language model with the same tokenizer: masked-lm:NAME")
         self.known = drawable(tokenizer)
         counts = np.ones(len(self.known))
         if kind == "prior":
@@ -158,7 +160,7 @@ def candidates_of(network: Any, model: Scorer, tokens: Sequence[Tokens], count: 
 
     Args:
         network: any `AutoModelForMaskedLM` with the tokenizer of the model.
-        model: makes the batches.
+        model: says which tokenizer, device, and size of a batch.
         tokens: the encoded records.
         count: how many of the likeliest tokens are kept. The token that stands there is never one of them.
 
@@ -166,27 +168,69 @@ def candidates_of(network: Any, model: Scorer, tokens: Sequence[Tokens], count: 
         record id -> ids and probabilities (tokens, count); those of places outside the words are never used.
     """
     known = torch.from_numpy(drawable(model.tokenizer)).to(model.device)
+    count = min(count, len(known) - 1)
     barred = torch.full((len(model.tokenizer),), -math.inf, device=model.device)
     barred[known] = 0.0
+    types = "token_type_ids" in model.tokenizer.model_input_names
     found: dict[str, tuple[Ints, NDArray[np.float64]]] = {}
     for row in tokens:
-        places = np.flatnonzero(row.word >= 0)
-        ids = np.repeat(row.ids[None], len(places), axis=0)
-        ids[np.arange(len(places)), places] = model.tokenizer.mask_token_id
-        attention = np.ones(len(row.ids), dtype=np.bool_)
-        batch = model.batch([ModelInput(line, row.types, attention) for line in ids])
-        with torch.inference_mode():
-            kinds = {"token_type_ids": batch.types} if "token_type_ids" in model.tokenizer.model_input_names else {}
-            logits = network(input_ids=batch.ids, attention_mask=batch.attention, **kinds).logits
+        ids = np.zeros((len(row.ids), count), dtype=np.int64)
+        chances = np.zeros((len(row.ids), count))
+        size = max(1, model.max_tokens // max(1, len(row.ids)))
+        for places in torch.from_numpy(np.flatnonzero(row.word >= 0)).to(model.device).split(size):
             here = torch.arange(len(places), device=model.device)
-            scores = logits[here, torch.from_numpy(places).to(model.device)][:, : len(barred)].float() + barred
-            scores[here, torch.from_numpy(row.ids[places]).to(model.device)] = -math.inf
+            given = torch.from_numpy(row.ids).to(model.device).repeat(len(places), 1)
+            given[here, places] = model.tokenizer.mask_token_id
+            kinds = {"token_type_ids": torch.from_numpy(row.types).to(given).expand_as(given)} if types else {}
+            with torch.inference_mode():
+                logits = network(input_ids=given, attention_mask=torch.ones_like(given), **kinds).logits
+            scores = logits[here, places][:, : len(barred)].float() + barred
+            scores[here, torch.from_numpy(row.ids).to(model.device)[places]] = -math.inf
             best = scores.topk(count, dim=1)
-        table = np.zeros((2, len(row.ids), count))
-        table[0, places] = best.indices.numpy(force=True)
-        table[1, places] = torch.softmax(best.values, dim=1).double().numpy(force=True)
-        found[row.grid.record_id] = (table[0].astype(np.int64), table[1])
+            ids[places.cpu()] = best.indices.numpy(force=True)
+            chances[places.cpu()] = torch.softmax(best.values.double(), dim=1).numpy(force=True)
+        found[row.grid.record_id] = (ids, chances)
     return found
+
+
+def make_replacer(name: str, model: Scorer, tokens: Sequence[Tokens], weights: str = "unbiased") -> Replacer:
+    """Make what draws replacements for records.
+
+    Args:
+        name: a kind of `Replacer`; of masked-lm with the folder or hub id of the language model: `masked-lm:NAME`.
+        model: whose tokens are replaced.
+        tokens: the encoded records, for `prior` and `masked-lm`.
+        weights: see `Replacer`.
+
+    Raises:
+        InputError: as `Replacer` and `load_masked_lm`.
+    """
+    kind, given, path = name.partition(":")
+    if given and kind != "masked-lm":
+        raise InputError(f"{name!r}: only masked-lm takes the name of a model")
+    candidates = candidates_of(load_masked_lm(path, model), model, tokens) if given else None
+    replacer = Replacer(kind, model.tokenizer, tokens, candidates, weights)
+    replacer.name = name
+    return replacer
+
+
+def load_masked_lm(name: str, model: Scorer) -> Any:
+    """Load the masked language model that `candidates_of` asks, onto the device of the model.
+
+    Raises:
+        InputError: there is no such model, or its tokenizer is not the model's.
+    """
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    expect_folder(name)
+    try:
+        vocabulary = AutoTokenizer.from_pretrained(name).get_vocab()
+        network: Any = AutoModelForMaskedLM.from_pretrained(name, use_safetensors=True)
+    except LOADING_ERRORS as error:
+        raise InputError(f"{name}: can't be loaded as a masked language model ({first_line(error)})") from None
+    if vocabulary != model.tokenizer.get_vocab() or model.tokenizer.mask_token_id is None:
+        raise InputError(f"{name}: its tokens are not those of {model.name}")
+    return network.eval().to(model.device)
 
 
 # --------------------------------------------------------------------------------------------------- attribution
@@ -197,9 +241,8 @@ def input_marginalisation(
     tokens: Sequence[Tokens],
     target: Target,
     *,
-    replacement: str = "uniform",
+    replacer: Replacer,
     draws: int = DRAWS,
-    candidates: Candidates | None = None,
     seed: int = 0,
     progress: str | None = None,
 ) -> Scored:
@@ -211,9 +254,8 @@ def input_marginalisation(
         model: what scores labels.
         tokens: the encoded records.
         target: the label explained; a contrast of two labels has no odds.
-        replacement: see `Replacer`; `prior` counts the tokens of these records.
+        replacer: draws what stands in the place of a word.
         draws: how often each word is replaced.
-        candidates: for `masked-lm`.
         seed: of the draws, which depend on it and on the record alone.
         progress: title of the progress bar.
 
@@ -221,11 +263,9 @@ def input_marginalisation(
         Scores (words,) of each record, weights of the logits explained (records, labels), and no notes.
 
     Raises:
-        InputError: the target is a contrast, or the replacement is unknown or lacks what it needs.
+        InputError: the target is a contrast, there is a single label, or fewer than one draw is asked for.
     """
-    if draws < 1:
-        raise InputError(f"draws {draws}: expected at least one")
-    replacer = Replacer(replacement, model.tokenizer, tokens, candidates)
+    check_odds(model, target, draws)
     drawn = [_each_word(replacer, row, draws, seed) for row in tokens]
     inputs = [
         ModelInput(ids, row.types, np.ones(len(ids), dtype=np.bool_))
@@ -234,10 +274,9 @@ def input_marginalisation(
     ]
     sizes = [1 + sum(len(one.ids) for one in words.values()) for words in drawn]
     of = [row for row, size in zip(tokens, sizes, strict=True) for _ in range(size)]
-    logits = np.split(model.logits(inputs, progress, of), np.cumsum(sizes)[:-1]) if tokens else []
-    weights = target.resolve(torch.from_numpy(np.array([rows[0] for rows in logits])), np.arange(len(tokens))).numpy()
-    if (weights < 0).any():
-        raise InputError("input_marginalisation explains one label; a contrast of two has no odds")
+    logits = np.split(model.logits(inputs, progress, of), np.cumsum(sizes))[: len(tokens)]
+    first = np.array([rows[0] for rows in logits]).reshape(len(tokens), len(model.labels))
+    weights = target.resolve(torch.from_numpy(first), np.arange(len(tokens))).numpy()
     scores: list[Floats] = []
     for row, words, rows, weight in zip(tokens, drawn, logits, weights, strict=True):
         label = torch.full((len(rows),), int(weight.argmax()))
@@ -247,10 +286,24 @@ def input_marginalisation(
         for word, one in words.items():
             part = slice(place, place + len(one.ids))
             mean = marginal_log_odds(log_p[part], log_not[part], torch.from_numpy(one.log_weights))
-            values[word] = float(whole - mean) if weight.any() else np.nan
+            values[word] = float(whole - mean)
             place = part.stop
         scores.append(values)
     return scores, weights, [{} for _ in tokens]
+
+
+def check_odds(model: Scorer, target: Target, draws: int) -> None:
+    """Refuse what has no odds.
+
+    Raises:
+        InputError: see `input_marginalisation`.
+    """
+    if draws < 1:
+        raise InputError(f"draws {draws}: expected at least one")
+    if len(model.labels) < 2:
+        raise InputError(f"{model.name} has a single output, which has no odds")
+    if target.against is not None:
+        raise InputError("input_marginalisation explains one label; a contrast of two has no odds")
 
 
 def _each_word(replacer: Replacer, row: Tokens, draws: int, seed: int) -> dict[int, Draws]:

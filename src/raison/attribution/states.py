@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from raison.models.watch import is_observed, whole
 from raison.records import InputError
 
 Change = Callable[[Tensor], Tensor]
@@ -35,7 +36,7 @@ def seen(model: Any, tokens: int | None = None) -> Generator[list[Tensor]]:
 
     def catcher(index: int) -> Change:
         def see(state: Tensor) -> Tensor:
-            if len(caught) == index:
+            if len(caught) == index and is_observed():
                 caught.append(state[:, :tokens])
             return state
 
@@ -43,7 +44,8 @@ def seen(model: Any, tokens: int | None = None) -> Generator[list[Tensor]]:
 
     hooks = [hook for index in range(places) for hook in _hook(model, index, catcher(index))]
     try:
-        yield caught
+        with whole():
+            yield caught
     finally:
         for hook in hooks:
             hook.remove()

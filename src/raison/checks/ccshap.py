@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from raison.checks.results import Cost, Summary, states
 from raison.checks.shapley import evaluations, shapley
-from raison.checks.subject import Said, Scored, explanations, why
+from raison.checks.subject import Said, Scored, expect, explanations, why
 from raison.checks.wording import Wording, load_wording
 from raison.evaluation.statistics import bootstrap_mean
 from raison.masking import ModelInput, Operator, apply, make_operator
@@ -83,7 +83,11 @@ def cc_shap(
     Returns:
         One row for each record, in order. States: `tested`; `no reply`, `refusal`, `empty reply`; `fewer than two
         words`; `too long` for the model; `no contribution` (no word changes anything: there is no cosine).
+
+    Raises:
+        InputError: of the model only answers are to be had.
     """
+    expect(subject, "cc-shap", NEEDS)
     said_as, answerer = wording or load_wording(), subject.answerer
     masks_by = operator or make_operator(MARKER, answerer.tokenizer)
     labels = [answer.label or "" for answer in subject.answers(records)]

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol, cast
 
 import msgspec
 
+from raison.checks.results import Needs
 from raison.checks.wording import Wording, fill
 from raison.masking import make_operator, masked_record
 from raison.models.answerer import Answerer, Calibrate, Normalise, Score
@@ -19,7 +20,7 @@ from raison.models.scorer import Probabilities
 from raison.models.tasks import Task, shuffled
 from raison.models.turns import score_after
 from raison.prompting.served import Served
-from raison.records import Record
+from raison.records import InputError, Record
 from raison.words import Mask, Segmenter, word_grid
 
 UNKNOWN = "unknown"  # the label of "it can't be told"
@@ -142,6 +143,16 @@ class Spoken(Served):
         """Give the same model with one more label."""
         labels = _and_unknown(self.labels)
         return Spoken(self.generator, _open_task(self, wording), labels, self.segment, self.shuffle)
+
+
+def expect(subject: Subject, check: str, needs: Needs) -> None:
+    """Refuse a model of which a check needs more than is to be had.
+
+    Raises:
+        InputError: it gives answers only, and the check needs probabilities or weights.
+    """
+    if needs != "answers only" and isinstance(subject, Served):
+        raise InputError(f"{check} needs {needs}, and a model behind a server gives answers only; load it here")
 
 
 def _and_unknown(labels: Sequence[str]) -> tuple[str, ...]:

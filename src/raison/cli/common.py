@@ -1,7 +1,9 @@
 """What all commands share: the application, its options, and how it ends."""
 
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import inf
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -54,11 +56,18 @@ Mask = Annotated[str | None, Option(help="mask, unknown, delete, pad, unigram, t
 Out = Annotated[str, Option(help="Folder of the result.")]
 Title = Annotated[str, Option(help="Its title.")]
 Concurrency = Annotated[int, Option(min=1, help="Of a server: requests at once.")]
+Rate = Annotated[float | None, Option("--rate", min=1, help="Of a server: most requests a minute.")]
+Patience = Annotated[float | None, Option(min=0, help="Of a server: seconds to wait while it is away; 600.")]
+Timeout = Annotated[float | None, Option(min=1, help="Of a server: seconds that a reply may take; 60.")]
+Price = Annotated[str | None, Option(help="Of a server: IN,OUT of a million prompt and reply tokens; gives the cost.")]
 Unit = Annotated[str, Option(help="One replacement per word, run, or token.")]
 Tuned = Annotated[str | None, Option(help="Of f-fidelity: the model tuned on records with masked words.")]
 Draws = Annotated[int, Option(min=1, help="Random rationales beside each one.")]
 
 DTYPES = ("float32", "bfloat16", "float16")
+DEFAULTS = {  # of options that have another than none
+    "calibrate": "none", "dtype": "float32", "words": "whitespace", "reply_tokens": 256, "concurrency": 8,
+}  # fmt: skip
 UsageError: Any = typer.BadParameter.__base__  # click's, or the copy of click inside newer versions of typer
 
 
@@ -107,6 +116,52 @@ def scorer(model: str, records: "list[Record]", words: str, trust: bool, **optio
     if options.get("dtype", "float32") not in DTYPES:
         raise InputError(f"dtype {options['dtype']!r}: expected {', '.join(DTYPES)}")
     return load_scorer(model, records, segment=segmenter(words), trust_remote_code=trust, **options)
+
+
+def given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep the options that say something: not None, not off, not the default."""
+    return {
+        name: value
+        for name, value in options.items()
+        if value is not None and value is not False and value != DEFAULTS.get(name)
+    }
+
+
+def expect_local(server: str | None, **options: Any) -> None:
+    """Refuse what only loading a model could do where the model is behind a server."""
+    for name in given(options) if server is not None else ():
+        raise InputError(f"--{name.replace('_', '-')}: only for a model that is loaded here, not one behind --server")
+
+
+def server_options(server: str | None, price: str | None, **options: Any) -> dict[str, Any]:
+    """Give the options of a server that were set, by their names in `ServerGenerator`; refuse them without a server."""
+    found = given({"price": price, **options})
+    for name in found if server is None else ():
+        raise InputError(f"--{name.replace('_', '-')}: only for a model behind a server (--server)")
+    if price is not None:
+        found["price"] = _prices(price)
+    return {"requests_per_minute" if name == "rate" else name: value for name, value in found.items()}
+
+
+def _prices(text: str) -> tuple[float, float]:
+    """Read what a million prompt tokens and a million reply tokens cost."""
+    try:
+        read, written = (float(part) for part in text.split(","))
+    except ValueError:
+        read = written = -1.0
+    if not (0 <= read < inf and 0 <= written < inf):
+        raise InputError(f"--price {text!r}: expected two numbers, IN,OUT, of a million tokens each, such as 0.5,1.5")
+    return read, written
+
+
+def following(command: str, **options: Any) -> str:
+    """Say which command comes next, with the options that were given; of a list, each of its items."""
+    words = [*command.split()]
+    for name, value in given(options).items():
+        flag = f"--{name.replace('_', '-')}"
+        values = value if isinstance(value, list) else [value]
+        words += [flag] if value is True else [word for one in values for word in (flag, str(one))]
+    return f"next: raison {shlex.join(words)}"
 
 
 def segmenter(words: str) -> "Segmenter":

@@ -1,6 +1,6 @@
 """`raison extract` and `raison ask`: a model's rationales, by attribution and by asking it."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Option
 
@@ -17,17 +17,24 @@ from raison.cli.common import (
     Limit,
     Map,
     Model,
+    Patience,
+    Price,
+    Rate,
     ReplyTokens,
     Server,
     Shuffle,
     Task,
+    Timeout,
     Trust,
     Words,
     app,
+    expect_local,
+    following,
     load,
     say,
     scorer,
     segmenter,
+    server_options,
 )  # fmt: skip
 from raison.records import InputError
 
@@ -50,9 +57,10 @@ def extract(
     seed: Annotated[int | None, Option(min=0, help="Of whatever is drawn at random.")] = None,
     layers: Annotated[str | None, Option(help="Of attention: last, all, or a number from 0.")] = None,
     heads: Annotated[str | None, Option(help="Of attention: mean, max, or a number from 0.")] = None,
-    replacement: Annotated[str | None, Option(help="Of input marginalisation: uniform, mask, prior, masked-lm.")] = None,
+    replacement: Annotated[
+        str | None, Option(help="Of input marginalisation: uniform, mask, prior, masked-lm:MODEL.")
+    ] = None,
     draws: Annotated[int | None, Option(min=1, help="Of input marginalisation: how often a word is replaced.")] = None,
-    masked_lm: Annotated[str | None, Option(help="Of masked-lm replacements: folder or hub id of the model.")] = None,
     gate: Annotated[str | None, Option(help="Of diffmask: input, or hidden.")] = None,
     epochs: Annotated[int | None, Option(min=1, help="Of diffmask: passes over the records in training.")] = None,
     extractor: Annotated[str | None, Option(help="Of diffmask: a trained one, OUT.extractor.safetensors.")] = None,
@@ -82,14 +90,38 @@ def extract(
     given = {
         "reduction": reduction, "steps": _steps(steps), "baseline": baseline, "mask": mask, "unit": unit,
         "window": window, "seed": seed, "layers": layers, "heads": heads,
-        "replacement": replacement, "draws": draws, "masked_lm": masked_lm, "gate": gate, "epochs": epochs, "extractor": extractor,
+        "replacement": replacement, "draws": draws,
+        "gate": gate, "epochs": epochs, "extractor": extractor,
     }  # fmt: skip
     options = {key: value for key, value in given.items() if value is not None}
     done = extract_to_file(out, judged, records, name, target=target, progress=name, **options)
     if done:
         say(f"{done} of {len(records)} records had been done before")
+    _say_notes(out)
     say(f"wrote {out} ({len(records)} records) and {out}.meta.json")
-    say(f"next: raison evaluate --model {model} --data {file} --rationales {out} --out runs/verdict")
+    say(_next(model, file, out, source, mapping, limit, words=words, four_bit=four_bit, trust=trust, **asked))
+
+
+def _say_notes(out: str) -> None:
+    """Say what the scores note of their making: gaps of integrated gradients, and what is outside the words."""
+    from raison.evaluation.notes import median_gap, median_outside, open_gaps
+    from raison.rationales import WordScores, load_scores
+
+    scores = [item for item in load_scores(out) if isinstance(item, WordScores)]
+    for line in (median_gap(scores), median_outside(scores)):
+        if line:
+            say(line)
+    if gaps := open_gaps(scores):
+        say(f"warning: {gaps}; more steps or another baseline may close it")
+
+
+def _next(
+    model: str, file: str, out: str, source: str | None, mapping: list[str] | None, limit: int | None, **options: Any
+) -> str:
+    """Say how the rationales are judged, by the model as it was asked here."""
+    told: dict[str, Any] = {"model": model, "data": file, "format": source, "map": mapping, "limit": limit}
+    told |= {"shuffle_labels": options.pop("shuffle"), "trust_remote_code": options.pop("trust")}
+    return following("evaluate", **told, **options, rationales=out, out="runs/verdict")
 
 
 def _steps(text: str | None) -> int | str | None:
@@ -115,6 +147,10 @@ def ask(
     cache: Cache = None,
     reply_tokens: ReplyTokens = 256,
     concurrency: Concurrency = 8,
+    rate: Rate = None,
+    patience: Patience = None,
+    timeout: Timeout = None,
+    price: Price = None,
     task: Task = None,
     calibrate: Calibrate = "none",
     shuffle: Shuffle = None,
@@ -134,6 +170,10 @@ def ask(
     from raison.models.answerer import Answerer
     from raison.prompting.asking import Source, ask_to_file
 
+    asked = {"task": task, "calibrate": calibrate, "shuffle": shuffle, "device": device, "dtype": dtype}
+    expect_local(server, calibrate=calibrate, device=device, dtype=dtype, four_bit=four_bit, trust_remote_code=trust)
+    limits = {"rate": rate, "patience": patience, "timeout": timeout}
+    settings = server_options(server, price, **limits)
     records = load(file, source, mapping, limit)
     asking = {
         "budget": budget, "limit": "at-most" if at_most else "exactly", "order": order, "form": form,
@@ -141,14 +181,16 @@ def ask(
     }  # fmt: skip
     local: Answerer | None = None
     if server is None:
-        asked = {"task": task, "calibrate": calibrate, "shuffle": shuffle, "device": device, "dtype": dtype}
         found = scorer(model, records, words, trust, four_bit=four_bit, **asked)
         if not isinstance(found, Answerer):
             raise InputError(f"{model} is a classifier; only a causal language model can be asked")
         local = found
-    asked_of = Source(model, local, server, cache, reply_tokens, concurrency, task)
+    asked_of = Source(model, local, server, cache, reply_tokens, concurrency, task, shuffle, settings)
     lines = ask_to_file(out, asked_of, records, asking, segment=segmenter(words), progress="asking")
     for line in lines:
         say(line)
     say(f"wrote {out} ({len(records)} records) and {out}.meta.json")
-    say(f"next: raison evaluate --model {model} --data {file} --rationales {out} --out runs/verdict")
+    replies = {"server": server, "cache": cache, "reply_tokens": reply_tokens, "concurrency": concurrency}
+    there = {**replies, "price": price, **limits} if server is not None else {}
+    loaded = {"words": words, "four_bit": four_bit, "trust": trust, **asked}
+    say(_next(model, file, out, source, mapping, limit, **there, **loaded))

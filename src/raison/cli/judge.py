@@ -23,11 +23,15 @@ from raison.cli.common import (
     Map,
     Mask,
     Out,
+    Patience,
+    Price,
+    Rate,
     ReplyTokens,
     Seed,
     Server,
     Shuffle,
     Task,
+    Timeout,
     Title,
     Trust,
     Tuned,
@@ -35,11 +39,13 @@ from raison.cli.common import (
     Words,
     app,
     console,
+    expect_local,
     load,
     quiet,
     say,
     scorer,
     segmenter,
+    server_options,
 )  # fmt: skip
 from raison.records import InputError
 
@@ -78,6 +84,10 @@ def evaluate(
     cache: Cache = None,
     reply_tokens: ReplyTokens = 256,
     concurrency: Concurrency = 8,
+    rate: Rate = None,
+    patience: Patience = None,
+    timeout: Timeout = None,
+    price: Price = None,
     seed: Seed = 0,
     json: Json = None,
     source: Format = None,
@@ -96,30 +106,35 @@ def evaluate(
 
     Example: raison evaluate --model runs/base --data test.jsonl --rationales ig.jsonl occ.jsonl --out runs/verdict
     """
-    from raison.evaluation.evaluate import by_source, make_options
+    from raison.evaluation.evaluate import make_options
     from raison.evaluation.extras import expect_possible, names_in
     from raison.prompting.asking import Source
 
     names, files = names_in(also or [], more or [])
-    given = {
+    options = make_options({
         "budget": budget, "aggregate": aggregate, "mask": mask, "unit": unit, "subset": subset, "rank": rank,
         "draws": draws, "words": words, "one_out": one_out, "also": names, "seed": seed,
-    }  # fmt: skip
-    options = make_options(given)
-    graded = _grades(grades, model)
-    _expect_writable(f"{out}/report.html", *([json] if json else []))
-    sources = by_source(_named_scores([*rationales, *files]))
+    })  # fmt: skip
+    settings = server_options(server, price, rate=rate, patience=patience, timeout=timeout)
+    local: dict[str, Any] = {"calibrate": calibrate, "device": device, "dtype": dtype, "four_bit": four_bit}
+    expect_local(None if tuned else server, **local, trust_remote_code=trust)
+    graded = _grades(grades, model, f"{out}/report.html", *([json] if json else []))
     records = load(file, source, mapping, limit)
-    if limit:  # scores may be of more records than are judged
-        kept = {record.id for record in records}
-        sources = {name: {key: said[key] for key in said if key in kept} for name, said in sources.items()}
-    asked: dict[str, Any] = {"task": task, "calibrate": calibrate, "shuffle": shuffle, "device": device, "dtype": dtype}
-    behind = Source(model or "", None, server, cache, reply_tokens, concurrency, task)
-    judges = _judges(behind, tuned, records, (words, trust, {**asked, "four_bit": four_bit}))
+    sources = _scores_of([*rationales, *files], records if limit else None)
+    who = Source(model or "", None, server, cache, reply_tokens, concurrency, task, shuffle, settings)
+    judges = _judges(who, tuned, records, (words, trust, {**local, "task": task, "shuffle": shuffle}))
     expect_possible(names, judges.judged, judges.tuned, one_out)
     _tell(judges, [*rationales, *files], records, sources, options)
-    verdict = _judge(out, judges, records, sources, (options, loose))
-    _finish(verdict, out, json, graded)
+    _finish(_judge(out, judges, records, sources, (options, loose)), out, json, graded)
+
+
+def _scores_of(paths: list[str], records: "list[Record] | None") -> "dict[str, dict[str, Any]]":
+    """Read what is judged, by source and record; of some records alone, where scores may be of more."""
+    from raison.evaluation.evaluate import by_source
+
+    sources = by_source(_named_scores(paths))
+    kept = None if records is None else {record.id for record in records}
+    return {name: {key: said[key] for key in said if kept is None or key in kept} for name, said in sources.items()}
 
 
 class _Judges(NamedTuple):
@@ -146,7 +161,7 @@ def _judges(
     marks = {f"{other.name} (tuned)": fingerprint(other)} if other else {}
     if source.server:
         generator, mark = generator_of(source)
-        spoken = served(generator, source.task, records, segmenter(words), asked["shuffle"])
+        spoken = served(generator, source.task, records, segmenter(words), source.shuffle)
         told = digest([spoken.convention, source.reply_tokens])
         return _Judges(spoken, other, {spoken.name: mark, f"{spoken.name} (as asked)": told, **marks}, generator)
     judged = scorer(source.model, records, words, trust, **asked) if source.model else None
@@ -168,10 +183,11 @@ def _tell(judges: _Judges, files: list[str], records: "list[Record]", sources: "
         say(line)
 
 
-def _grades(path: str | None, model: str | None) -> "Grades | None":
-    """Read grades before anything is run."""
+def _grades(path: str | None, model: str | None, *wanted: str) -> "Grades | None":
+    """Read grades, and see that the files wanted can be written, before anything is run."""
     from raison.evaluation.diagnosticity import read_grades
 
+    _expect_writable(*wanted)
     if path and not model:
         raise InputError("--grades: grades are of metrics of faithfulness, which need a model (--model)")
     return read_grades(path) if path else None

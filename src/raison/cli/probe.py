@@ -10,6 +10,7 @@ from typer import Argument, Option
 from raison.cli.common import (
     Cache,
     Calibrate,
+    Concurrency,
     Data,
     Device,
     Dtype,
@@ -19,24 +20,32 @@ from raison.cli.common import (
     Limit,
     Map,
     Model,
+    Patience,
+    Price,
+    Rate,
     ReplyTokens,
     Seed,
     Server,
     Shuffle,
     Task,
+    Timeout,
     Trust,
     Words,
     app,
     console,
+    expect_local,
     load,
     say,
     scorer,
     segmenter,
+    server_options,
 )  # fmt: skip
 from raison.records import InputError
 
 if TYPE_CHECKING:
     from raison.checks import Cost, Scored, Spoken, Summary
+    from raison.models.cache import Usage
+    from raison.prompting.asking import Source
     from raison.records import Record
 
 CHECKS = ("importance", "redaction", "counterfactual", "insertion", "cc-shap", "chain")
@@ -52,6 +61,11 @@ def probe(
     server: Server = None,
     cache: Cache = None,
     reply_tokens: ReplyTokens = 256,
+    concurrency: Concurrency = 8,
+    rate: Rate = None,
+    patience: Patience = None,
+    timeout: Timeout = None,
+    price: Price = None,
     wording: Annotated[str | None, Option(help="TOML file of the questions; default: raison's.")] = None,
     task: Task = None,
     calibrate: Calibrate = "none",
@@ -72,21 +86,27 @@ def probe(
     Example: raison probe insertion --model runs/lm --data test.jsonl --limit 50 --out insertion.jsonl
     """
     from raison.checks import load_wording, run_to_file
+    from raison.checks.subject import expect
+    from raison.prompting.asking import Source
     from raison.records import write_json
     from raison.runs import digest
 
     if check not in CHECKS:
         raise InputError(f"unknown check {check!r}; expected one of {', '.join(CHECKS)}")
+    expect_local(server, calibrate=calibrate, device=device, dtype=dtype, four_bit=four_bit, trust_remote_code=trust)
+    settings = server_options(server, price, rate=rate, patience=patience, timeout=timeout)
     said = load_wording(wording)
     records = load(file, source, mapping, limit)
     asked = {"task": task, "calibrate": calibrate, "shuffle": shuffle, "device": device, "dtype": dtype}
-    replies = {"server": server, "cache": cache, "tokens": reply_tokens}
-    subject, mark = _subject(model, records, replies, (words, trust, {**asked, "four_bit": four_bit}))
-    run, kind, price, summarise = _check(check, said, seed)
-    say(f"{check}: {price(records)}")
+    behind = Source(model, None, server, cache, reply_tokens, concurrency, task, shuffle, settings)
+    subject, mark, usage = _subject(behind, records, (words, trust, {**asked, "four_bit": four_bit}))
+    run, kind, cost_of, summarise = _check(check, said, seed)
+    expect(subject, check, cost_of(records).needs)
+    say(f"{check}: {cost_of(records)}")
     config = {
         "command": "probe", "check": check, "seed": seed, "wording": digest([to_builtins(said)]),
         "reply_tokens": reply_tokens, "labels": list(subject.labels),
+        "task": to_builtins(subject.task), "shuffle": subject.shuffle, "words": words,
     }  # fmt: skip
     rows = run_to_file(
         out, lambda part: run(subject, part), records, kind, config=config, models={subject.name: mark}, progress=check
@@ -95,29 +115,33 @@ def probe(
     if json:
         write_json(json, to_builtins(found))
     console().print(_table(check, found))
+    say(str(usage))
     say(f"wrote {out} ({len(records)} records) and {out}.meta.json")
 
 
 def _subject(
-    model: str, records: "list[Record]", replies: dict[str, Any], loading: tuple[str, bool, dict[str, Any]]
-) -> "tuple[Scored | Spoken, str]":
-    """Load the model, or reach the one behind a server."""
+    source: "Source", records: "list[Record]", loading: tuple[str, bool, dict[str, Any]]
+) -> "tuple[Scored | Spoken, str, Usage]":
+    """Load the model, or reach the one behind a server; with its hash, and a count of what it is asked."""
     from raison.checks import Scored, Spoken
     from raison.models.answerer import Answerer
     from raison.models.tasks import labels_of, task_of
-    from raison.prompting.asking import Source, generator_of
+    from raison.prompting.asking import generator_of
 
     words, trust, asked = loading
-    source = Source(model, None, replies["server"], replies["cache"], replies["tokens"])
     if source.server is not None:
-        task = task_of(records, asked["task"])
+        task = task_of(records, source.task)
         generator, mark = generator_of(source)
-        return Spoken(generator, task, labels_of(task, records), segmenter(words), asked["shuffle"]), mark
-    found = scorer(model, records, words, trust, **asked)
+        return (
+            Spoken(generator, task, labels_of(task, records), segmenter(words), source.shuffle),
+            mark,
+            generator.usage,
+        )
+    found = scorer(source.model, records, words, trust, **asked)
     if not isinstance(found, Answerer):
-        raise InputError(f"{model} is a classifier; only a causal language model explains itself in words")
+        raise InputError(f"{source.model} is a classifier; only a causal language model explains itself in words")
     generator, mark = generator_of(source._replace(local=found))
-    return Scored(found, generator), mark
+    return Scored(found, generator), mark, generator.usage
 
 
 def _check(name: str, wording: Any, seed: int) -> "tuple[Run, Any, Callable[[list[Record]], Cost], Any]":

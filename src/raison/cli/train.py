@@ -4,7 +4,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from raison.cli.common import Data, Format, Limit, Map, Model, Seed, Trust, app, load, quiet, say
+from raison.cli.common import Data, Format, Limit, Map, Model, Seed, Trust, app, following, load, quiet, say
 
 
 @app.command()
@@ -59,4 +59,5 @@ def train(
     asked = {"loss": align_loss, "alpha": alpha, "margin": margin, "warm_up": warm_up, "people": people}
     alignment = alignment_of(align, {key: value for key, value in asked.items() if value is not None}, align_set)
     tune(model, records, out, given, say, lora=lora, task=task, alignment=alignment, trust=trust)
-    say(f"next: raison extract --model {out} --data {dev or file} --method integrated-gradients --out scores.jsonl")
+    told = {"format": source, "map": mapping, "task": task, "limit": None if dev else limit, "trust_remote_code": trust}
+    say(following("extract", model=out, data=dev or file, method="integrated-gradients", **told, out="scores.jsonl"))

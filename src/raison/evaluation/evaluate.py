@@ -16,7 +16,7 @@ from raison.evaluation.extras import EXTRAS, expect_known, expect_possible
 from raison.evaluation.faithfulness import ERASER_RATIOS, Subset, flip_rate, flips, subset_rows
 from raison.evaluation.looks import Found, Look, Tuned
 from raison.evaluation.measure import Agreement, Metrics, measure_behaviour, measure_reply
-from raison.evaluation.notes import notes_of, notes_of_model
+from raison.evaluation.notes import notes_of, notes_of_model, notes_of_scores
 from raison.evaluation.observe import (
     Chosen,
     Observation,
@@ -103,6 +103,7 @@ def evaluate(
         chosen,
         model=model,
         frame=provenance({"command": "evaluate", **as_config(chosen)}, kept, {}),
+        said=sources,
     )
 
 
@@ -352,7 +353,9 @@ def operator_of(tokenizer: Any, records: Sequence[Record], options: Options) -> 
     return make_operator(name, tokenizer, options.unit, corpus, options.seed)
 
 
-def conclude(items: Sequence[Item], options: Options, *, model: Predictor | None, frame: dict[str, Any]) -> Verdict:
+def conclude(
+    items: Sequence[Item], options: Options, *, model: Predictor | None, frame: dict[str, Any], said: Sources
+) -> Verdict:
     """Make the verdict of what was seen in every record.
 
     Args:
@@ -360,9 +363,11 @@ def conclude(items: Sequence[Item], options: Options, *, model: Predictor | None
         options: how they were judged.
         model: asked for its name and labels alone.
         frame: where it all comes from, see `raison.runs.provenance`.
+        said: the scores themselves, for what they note of their making.
     """
     settings = Settings(options.level, options.resamples, options.seed)
     validity = _validity(items, model.labels) if model else None
+    notes = [*notes_of(items, options), *notes_of_model(items, model), *notes_of_scores(said)]
     withheld = validity.withheld if validity else {}
     if model and not gives_probabilities(model):
         withheld = {**withheld, "probabilities": summarise.UNGRADED}
@@ -372,7 +377,7 @@ def conclude(items: Sequence[Item], options: Options, *, model: Predictor | None
         comparisons=summarise.comparisons(items, withheld, settings),
         curves=summarise.curves(items, options.ratios, settings),
         validity=validity,
-        notes=[*notes_of(items, options), *notes_of_model(items, model), *summarise.power_notes(items, settings)],
+        notes=[*notes, *summarise.power_notes(items, settings)],
         items=list(items),
         provenance=frame,
     )

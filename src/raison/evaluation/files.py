@@ -48,7 +48,7 @@ def evaluate_to_folder(  # noqa: PLR0917
     config = {"command": "evaluate", **as_config(options), "sources": named(sources)}
     frame = provenance(config, kept, models)
     items = judge_to_folder(folder, judge, kept, frame, progress)
-    verdict = conclude(items, options, model=model, frame=frame)
+    verdict = conclude(items, options, model=model, frame=frame, said=sources)
     save(verdict, folder, items=False)
     return verdict
 

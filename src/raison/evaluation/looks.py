@@ -54,9 +54,9 @@ class Look:
     plan: Plan
     known: dict[bytes, Probabilities]
 
-    def answer(self, row: int) -> int:
-        """Give the label that the model predicts on a whole record."""
-        return int(self.seen[row]["whole", ""][0].argmax())
+    def answer(self, row: int) -> int | None:
+        """Give the label that the model predicts on a whole record; None where it gives no valid answer."""
+        return answers(self.seen[row]["whole", ""])[0]
 
     def changes(self, row: int, slot: Slot) -> Values:
         """Say for each masking whether the answer is another (maskings,): 0 or 1, NaN without a valid answer."""
@@ -65,7 +65,12 @@ class Look:
 
     def probability(self, row: int, slot: Slot) -> Values:
         """Give the probability of that label under each masking: (maskings,)."""
-        return self.seen[row][slot][:, self.answer(row)]
+        return self.of_answer(row, self.seen[row][slot])
+
+    def of_answer(self, row: int, table: Values) -> Values:
+        """Pick the probability of that label from (..., labels): (...), NaN where there is no such label."""
+        label = self.answer(row)
+        return np.full(table.shape[:-1], np.nan) if label is None else table[..., label]
 
     def whole(self, row: int) -> float:
         """Give the probability of that label on the whole record."""
@@ -151,14 +156,14 @@ def normalised_area(look: Look) -> Found:
         {name: choice.scores for name, choice in chosen.items() if _scored(tokens, choice.scores)}
         for tokens, chosen in zip(look.tokens, look.chosen, strict=True)
     ]
-    rows = [row for row, sources in enumerate(ranked) if sources]
+    rows = [row for row, sources in enumerate(ranked) if sources and look.answer(row) is not None]
     tokens = [look.tokens[row] for row in rows]
 
     def drops_of(asked: dict[int, Mask]) -> dict[int, Values]:
         some, masks = [tokens[index] for index in asked], list(asked.values())
         answers = look.model.predict_masked(some, masks, look.plan.operator, look.known)
         found = zip(asked, answers, strict=True)
-        return {index: look.whole(rows[index]) - table[:, look.answer(rows[index])] for index, table in found}
+        return {index: look.whole(rows[index]) - look.of_answer(rows[index], table) for index, table in found}
 
     bounds = naopc.run_searches([naopc.search_bounds(row.seen, look.plan.beam) for row in tokens], drops_of)
     found: Found = [{} for _ in ranked]
@@ -211,9 +216,9 @@ def soft(look: Look) -> Found:
     for row, sources in enumerate(scaled):
         nothing: Metrics = {"soft_comprehensiveness": np.nan, "soft_sufficiency": np.nan}
         metrics = dict.fromkeys(sources, nothing)
-        whole, empty = look.whole(row), none[row][0, 0, look.answer(row)]
+        whole, empty = look.whole(row), look.of_answer(row, none[row])[0, 0]
         for index, name in enumerate(usable[row]):
-            removed, kept = tables[row][2 * index : 2 * index + 2, :, look.answer(row)]
+            removed, kept = look.of_answer(row, tables[row][2 * index : 2 * index + 2])
             metrics[name] = {
                 "soft_comprehensiveness": _mean(companions.normalised_comprehensiveness(whole, removed, empty)),
                 "soft_sufficiency": _mean(companions.normalised_sufficiency(whole, kept, empty)),
@@ -243,9 +248,11 @@ def fidelity(look: Look) -> Found:
     labels = [label.casefold() for label in look.tuned.model.labels]
     found: Found = []
     for row, table in enumerate(answers):
-        expected = labels.index(look.model.labels[look.answer(row)].casefold())
-        right = table.argmax(axis=1) == expected
-        values = {n: float(companions.f_fidelity([1.0], right[None, at])[0]) for n, at in slots[row].items()}
+        answer = look.answer(row)
+        values = dict.fromkeys(slots[row], np.nan)
+        if answer is not None:
+            right = table.argmax(axis=1) == labels.index(look.model.labels[answer].casefold())
+            values = {n: float(companions.f_fidelity([1.0], right[None, at])[0]) for n, at in slots[row].items()}
         found.append({source: _of_source(values, source, choice) for source, choice in look.chosen[row].items()})
     return found
 

@@ -6,13 +6,15 @@ target. Cross them, look in every universe which method wins, and see which choi
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 
 import msgspec
 import numpy as np
 
 from raison.records import InputError
+
+DIGITS = 6  # after the point, to which values are compared; universes are written so
 
 
 class Universe(msgspec.Struct, frozen=True):
@@ -23,12 +25,21 @@ class Universe(msgspec.Struct, frozen=True):
     withheld: str = ""  # empty, or why the sources can't be ranked here
 
     def winner(self, better: str = "higher") -> str | None:
-        """Give the best source, the first in order of those that are equal; None where none can be named."""
-        known = {source: value for source, value in self.values.items() if value is not None}
-        if self.withheld or not known:
-            return None
+        """Give the best source; None where several are, or where none can be named."""
+        best = self._best(better)
+        return best[0] if len(best) == 1 else None
+
+    def tied(self, better: str = "higher") -> bool:
+        """Whether two or more sources are best, equal to 6 digits after the point."""
+        return len(self._best(better)) > 1
+
+    def _best(self, better: str) -> list[str]:
         sign = 1 if better == "higher" else -1
-        return max(known, key=lambda source: sign * known[source])
+        known = {source: sign * value for source, value in self.values.items() if value is not None}
+        if self.withheld or not known:
+            return []
+        top = max(known.values())
+        return [source for source, value in known.items() if round(top - value, DIGITS) == 0]
 
 
 class Factor(msgspec.Struct, frozen=True):
@@ -49,12 +60,15 @@ class Multiverse(msgspec.Struct, frozen=True):
     better: str  # "higher" or "lower"
     universes: list[Universe]
     winners: dict[str, int]  # source -> universes that it wins, most first
+    tied: int  # universes in which the best are equal, so that nobody wins
     withheld: int  # universes that rank nobody
     factors: list[Factor]  # the choice that changes the winner most comes first
 
 
 def analyse(metric: str, universes: Sequence[Universe], better: str = "higher") -> Multiverse:
     """Say how often each source wins, and which choice changes the winner.
+
+    Universes that are tied have no winner, and like those that are withheld stand in no pair.
 
     The lead of a universe, whose variance is explained, is the value of the source that wins most often minus the best
     of the others.
@@ -65,7 +79,8 @@ def analyse(metric: str, universes: Sequence[Universe], better: str = "higher") 
         better: "higher" or "lower".
 
     Raises:
-        InputError: there is no universe, they have different factors, or a combination is there twice.
+        InputError: there is no universe, they have different factors, a combination is there twice, or no two sources
+            compete.
     """
     if not universes:
         raise InputError("a multiverse needs at least one universe")
@@ -75,7 +90,9 @@ def analyse(metric: str, universes: Sequence[Universe], better: str = "higher") 
         raise InputError("the universes differ in which choices they make")
     if seen.most_common(1)[0][1] > 1:
         raise InputError(f"a universe is there twice: {dict(seen.most_common(1)[0][0])}")
+    compete(source for universe in universes for source in universe.values)
     won = [universe.winner(better) for universe in universes]
+    tied = sum(universe.tied(better) for universe in universes)
     winners = dict(Counter(name for name in won if name is not None).most_common())
     lead = _lead(universes, next(iter(winners), ""), better)
     factors = [_factor(name, universes, won, lead) for name in names]
@@ -84,9 +101,20 @@ def analyse(metric: str, universes: Sequence[Universe], better: str = "higher") 
         better=better,
         universes=list(universes),
         winners=winners,
-        withheld=won.count(None),
+        tied=tied,
+        withheld=won.count(None) - tied,
         factors=sorted(factors, key=lambda factor: -(factor.switched or 0)),
     )
+
+
+def compete(sources: Iterable[str]) -> None:
+    """Refuse fewer than two sources.
+
+    Raises:
+        InputError: nothing competes.
+    """
+    if len(names := set(sources)) < 2:
+        raise InputError(f"nothing competes with {names.pop() if names else 'nothing'}; name at least two methods")
 
 
 def _lead(universes: Sequence[Universe], source: str, better: str) -> list[float]:

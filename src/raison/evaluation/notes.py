@@ -1,15 +1,19 @@
 """What a reader must know of a verdict beside its numbers: what was left out, how often, and why."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from statistics import median
 from typing import TYPE_CHECKING
 
 from raison.evaluation.observe import Predictor, gives_probabilities
 from raison.evaluation.results import Item
 from raison.evaluation.summarise import UNGRADED
+from raison.rationales import Rationale, WordScores
 
 if TYPE_CHECKING:
     from raison.evaluation.evaluate import Options
+
+OPEN = 0.01  # completeness gaps above it are open, where the scores were made with no tolerance of their own
 
 
 def notes_of(items: Sequence[Item], options: "Options") -> list[str]:
@@ -46,3 +50,50 @@ def _missing(item: Item) -> Iterator[str]:
     for name, found in item.sources.items():
         if found.failure:
             yield f"{name}: {found.failure}"
+
+
+def notes_of_scores(sources: Mapping[str, Mapping[str, WordScores | Rationale]]) -> list[str]:
+    """Say of each source with scores what is known against them: gaps left open, and what lies outside the words.
+
+    Args:
+        sources: source -> record id -> what it said.
+    """
+    notes: list[str] = []
+    for name, said in sources.items():
+        scores = [item for item in said.values() if isinstance(item, WordScores)]
+        if gap := open_gaps(scores):
+            notes.append(f"{name}: {gap}")
+        if share := median_outside(scores):
+            notes.append(f"{name}: {share}")
+    return notes
+
+
+def open_gaps(scores: Iterable[WordScores]) -> str:
+    """Say in how many records the gap of integrated gradients stayed open; empty where it did in none.
+
+    A gap is open above the `tolerance` that the scores were made with (`steps` auto), else above 0.01.
+    """
+    scores = list(scores)
+    gaps = noted(scores, "completeness_gap")
+    limits = noted(scores, "tolerance")
+    limit = limits[0] if limits else OPEN
+    count = sum(gap > limit for gap in gaps)
+    return f"the completeness gap is above {limit:g} in {count} of {len(gaps)} records" if count else ""
+
+
+def median_gap(scores: Iterable[WordScores]) -> str:
+    """Give the median and the largest completeness gap in words; empty where there is none."""
+    gaps = noted(scores, "completeness_gap")
+    return f"completeness gap: median {median(gaps):.2g}, largest {max(gaps):.2g}" if gaps else ""
+
+
+def median_outside(scores: Iterable[WordScores]) -> str:
+    """Give the share of the scores' magnitude on tokens of no word, in words; empty where it is not known."""
+    shares = noted(scores, "outside")
+    return f"{median(shares):.0%} of the scores' magnitude (median) is on tokens of no word" if shares else ""
+
+
+def noted(scores: Iterable[WordScores], key: str) -> list[float]:
+    """Give the numbers that stand under a key in the scores' conventions."""
+    found = (item.convention.get(key) for item in scores)
+    return [float(value) for value in found if isinstance(value, int | float)]

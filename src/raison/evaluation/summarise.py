@@ -161,7 +161,7 @@ def _estimate(metric: str, columns: Columns, settings: Settings) -> Estimate | N
             return None
         needed = [columns[name] for name in ratio.columns]
         if metric == "flip_rate_normalised" and _no_room(*needed):
-            return Estimate(value=None, low=None, high=None, n=int((~np.isnan(needed[0])).sum()), level=level)
+            return Estimate(value=None, low=None, high=None, n=int(_joint(*needed).sum()), level=level)
         return bootstrap_statistic(ratio.value, *needed, level=level, resamples=resamples, seed=seed)
     if metric not in columns:
         return None
@@ -173,8 +173,18 @@ def _estimate(metric: str, columns: Columns, settings: Settings) -> Estimate | N
 
 
 def _no_room(rate: Column, random: Column, full: Column) -> bool:
-    """Whether masking everything flips too little more than random words do for a flip rate to be normalised."""
-    return normalised_flip_rate(flip_rate(rate), flip_rate(random), flip_rate(full))[0] is None
+    """Whether masking everything flips too little more than random words do for a flip rate to be normalised.
+
+    The rates are over the records that have all three, as those of the value itself.
+    """
+    both = _joint(rate, random, full)
+    return normalised_flip_rate(flip_rate(rate[both]), flip_rate(random[both]), flip_rate(full[both]))[0] is None
+
+
+def _joint(*columns: Column) -> NDArray[np.bool_]:
+    """Say which records have a value in every column."""
+    missing: NDArray[np.bool_] = np.isnan(np.stack(columns))
+    return ~np.logical_or.reduce(missing, axis=0)
 
 
 def _frame(metric: str, columns: Columns) -> dict[str, float | None]:

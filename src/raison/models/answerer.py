@@ -24,16 +24,17 @@ from raison.models.branches import additive, attention_mask, grow, label_scores
 from raison.models.causal import load_causal
 from raison.models.classifier import expect_folder, longest
 from raison.models.prefix import SharedPrefix
-from raison.models.prompt import lay_out, shortened, tokens_of
+from raison.models.prompt import Frames, Prompt, lay_out, shortened, tokens_of, tokens_of_all
 from raison.models.scorer import Batch, Scorer, embeddings_are, projected, softmax
 from raison.models.tasks import Task, load_task, shuffled
 from raison.models.watch import unobserved
 from raison.records import InputError, Record
-from raison.words import Segmenter, Tokens, whitespace_words, word_grid, words_of_places
+from raison.words import Ints, Segmenter, Tokens, whitespace_words, word_grid, words_of_places
 
 Normalise = Literal["none", "length"]
 Calibrate = Literal["none", "prior", "contextual"]
 Score = Literal["log_probability", "logit"]
+PROMPTS = 256  # tokenized in one call
 CONTENT_FREE = ("N/A", "[MASK]", "")  # Zhao et al. 2021, section 5
 
 
@@ -153,11 +154,23 @@ class Answerer(Scorer):
         Raises:
             InputError: the tokenizer is a slow one, a record lacks a field, or no word would be left of a text.
         """
-        return [self._encode(record, shuffled(self.labels, self.shuffle, record.id)) for record in records]
+        found: list[Tokens] = []
+        frames: Frames = {}
+        for start in range(0, len(records), PROMPTS):
+            some = records[start : start + PROMPTS]
+            orders = [shuffled(self.labels, self.shuffle, record.id) for record in some]
+            found += self._encoded(some, orders, frames)
+        return found
 
-    def _encode(self, record: Record, order: Sequence[str]) -> Tokens:
-        prompt = lay_out(self.tokenizer, self.task, record, order)
-        ids, offsets = tokens_of(self.tokenizer, prompt.text, prompt.add_special)
+    def _encoded(self, records: Sequence[Record], orders: Sequence[Sequence[str]], frames: Frames) -> list[Tokens]:
+        """Tokenize the prompts of some records, in each of which the labels have an order of their own."""
+        rows = zip(records, orders, strict=True)
+        prompts = [lay_out(self.tokenizer, self.task, record, order, frames) for record, order in rows]
+        tokens = tokens_of_all(self.tokenizer, [prompt.text for prompt in prompts], prompts[0].add_special)
+        return [self._aligned(*row) for row in zip(records, prompts, tokens, strict=True)]
+
+    def _aligned(self, record: Record, prompt: Prompt, tokens: tuple[Ints, Ints]) -> Tokens:
+        ids, offsets = tokens
         grid = word_grid(record, self.segment)
         word = words_of_places(offsets, grid, prompt.places)
         if len(ids) > self.max_length:
@@ -236,9 +249,17 @@ class Answerer(Scorer):
             given = {"position_ids": positions}
         if past is not None:
             given["past_key_values"] = past
+        elif not len(tree.nodes) and self._skips_padding(batch):
+            attention = None  # the fast kernel for causal attention takes no mask
         with embeddings_are(self.model, embeddings), projected(self.model, places):
             output = self.model(input_ids=ids, attention_mask=attention, use_cache=past is not None, **given, **options)
         return label_scores(output.logits, tree, normalised=self.scored == "log_probability")
+
+    def _skips_padding(self, batch: Batch) -> bool:
+        """Whether nothing but padding is hidden, which stands behind all that is read and so needs no mask."""
+        columns = torch.arange(batch.ids.shape[1], device=self.device)
+        fast = getattr(self.model.config, "_attn_implementation", None) == "sdpa"
+        return fast and torch.equal(batch.attention.bool(), columns < batch.lengths[:, None])
 
     def _spelled_out(self, batch: Batch, embeddings: Tensor | None, options: Mapping[str, Any]) -> Tensor:
         """Score the labels (rows, labels) with one sequence for each; for models that take no mask of ours."""
@@ -300,7 +321,7 @@ class Answerer(Scorer):
         plain, self.calibrate = self.calibrate, "none"
         try:
             with unobserved():
-                scores = self.logits([self._encode(record, self.labels) for record in records])
+                scores = self.logits(self._encoded(records, [self.labels] * len(records), {}))
         finally:
             self.calibrate = plain
         found = scores[0] if plain == "prior" else np.log(softmax(scores).mean(axis=0))

@@ -78,7 +78,7 @@ def attention_mask(attention: Tensor, branches: Branches, before: int = 0) -> Te
 
 
 def label_scores(logits: Tensor, branches: Branches, *, normalised: bool = True) -> Tensor:
-    """Sum the log-probabilities of each label's tokens, in float32.
+    """Sum the log-probabilities of each label's tokens, in float32 at least.
 
     Args:
         logits: (rows, places, vocabulary) at the end of the prompt and at every node.
@@ -91,7 +91,7 @@ def label_scores(logits: Tensor, branches: Branches, *, normalised: bool = True)
     place, token, real = (
         torch.from_numpy(array).to(logits.device) for array in (branches.place, branches.token, branches.real)
     )
-    values = logits.float()
+    values = logits.to(torch.promote_types(logits.dtype, torch.float32))
     chosen = values[:, place, token]
     if normalised:
         chosen = chosen - values.logsumexp(dim=-1)[:, place]

@@ -1,6 +1,7 @@
 """Replies kept on disk by the hash of what was asked, so that nothing is asked twice, and a count of what was asked."""
 
 import hashlib
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
@@ -115,21 +116,27 @@ def ask_once(
 
 
 class _Table:
-    """The replies on disk, by key; without a path, none."""
+    """The replies on disk, by key; without a path, none. A file that is not there is made for its first reply."""
 
     def __init__(self, path: str | Path | None) -> None:
         self.path = path
         self.connection: sqlite3.Connection | None = None
-        if path is None:
-            return
+        if path is not None and Path(path).exists():
+            self._open(path)
+        elif path is not None and not os.access(Path(path).absolute().parent, os.W_OK):
+            raise InputError(f"{path}: can't be used as a cache of replies (its folder can't be written to)")
+
+    def _open(self, path: str | Path) -> sqlite3.Connection:
         with self._errors():
             # a caller inside an event loop has its replies written from another thread, while it waits
-            self.connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
             try:
-                self._prepare(self.connection)
+                self._prepare(connection)
             except BaseException:
-                self.connection.close()
+                connection.close()
                 raise
+        self.connection = connection
+        return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         """Make the table in a new file; refuse a file of somebody else's."""
@@ -159,11 +166,12 @@ class _Table:
 
     def put(self, key: str, reply: Reply) -> None:
         """Write a reply; it is on the disk when this returns."""
-        if self.connection is None:
+        if self.path is None:
             return
+        connection = self.connection or self._open(self.path)
         with self._errors():
             row = (key, msgspec.json.encode(reply).decode())
-            self.connection.execute("INSERT OR REPLACE INTO replies VALUES (?, ?)", row)
+            connection.execute("INSERT OR REPLACE INTO replies VALUES (?, ?)", row)
 
     def close(self) -> None:
         """Let the file go."""

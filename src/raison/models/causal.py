@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from raison.models.classifier import LOADING_ERRORS, expect_folder, first_line
+from raison.models.classifier import LOADING_ERRORS, device_of, expect_folder, first_line
 from raison.records import InputError
 
 
@@ -21,12 +21,12 @@ def load_causal(
         four_bit: load the weights in 4 bits (needs the package bitsandbytes and a platform that it serves).
 
     Raises:
-        InputError: there is no such model, or it is not a causal language model.
+        InputError: there is no such model or device, or it is not a causal language model.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
     expect_folder(name)
-    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    place = device_of(device)
     kind = getattr(torch, dtype)
     quantised: dict[str, Any] = {}
     try:

@@ -83,12 +83,13 @@ class Classifier(Scorer):
             options: of the constructor.
 
         Raises:
-            InputError: there is no such model, or it is not a sequence classifier.
+            InputError: there is no such model or device, or it is not a sequence classifier.
         """
         from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
         name = str(path)
         expect_folder(name)
+        place = device_of(device)
         try:
             config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
             _expect_classifier(config, name)
@@ -100,7 +101,7 @@ class Classifier(Scorer):
                 use_safetensors=True,
                 trust_remote_code=trust_remote_code,
             )
-            model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+            model = model.to(place)
         except LOADING_ERRORS as error:
             raise InputError(f"{name}: can't be loaded as a classifier ({first_line(error)})") from None
         options.setdefault("name", Path(name).name)
@@ -184,6 +185,21 @@ def expect_folder(name: str) -> None:
     """
     if (name.startswith(("/", ".", "~")) or name.count("/") > 1) and not Path(name).is_dir():
         raise InputError(f"{name}: no such folder")
+
+
+def device_of(wanted: str | None) -> str:
+    """Give the device asked for; None = the first accelerator, else the CPU.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    if wanted is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=wanted).item()
+    except (RuntimeError, AssertionError) as error:  # a torch without CUDA asserts
+        raise InputError(f"device {wanted!r}: there is none here ({first_line(error)})") from None
+    return wanted
 
 
 def _expect_classifier(config: Any, name: str) -> None:

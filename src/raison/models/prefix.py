@@ -86,9 +86,10 @@ class SharedPrefix:
         from transformers import DynamicCache
 
         cache = DynamicCache()
-        for index, layer in enumerate(layers):
-            keys, values = (part[:, :, :size].expand(rows, -1, -1, -1) for part in layer)
-            cache.update(keys, values, index)
+        for index, (keys, values) in enumerate(layers):
+            cache.update(keys[:, :, :size], values[:, :, :size], index)
+            kept: Any = cache.layers[index]  # a view: what all rows have is held once
+            kept.keys, kept.values = (part.expand(rows, -1, -1, -1) for part in (kept.keys, kept.values))
         return cache
 
 

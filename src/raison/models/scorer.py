@@ -12,7 +12,9 @@ from torch import Tensor
 
 from raison.masking import ModelInput, Operator, apply
 from raison.models import batching
+from raison.models.last import asking
 from raison.models.watch import NAME as WATCHED
+from raison.models.watch import is_whole
 from raison.records import InputError, Prediction, Record
 from raison.words import Mask, Segmenter, Tokens
 
@@ -242,7 +244,8 @@ def embeddings_are(model: Any, embeddings: Tensor | None) -> Generator[None]:
 def projected(model: Any, places: Tensor) -> Generator[None]:
     """Let only some places of each row go through the last layer, but for their keys and values, and the vocabulary.
 
-    After the last attention no token sees another one, so what the others ask there, and become, is read by nobody.
+    After the last attention no token sees another one, so what the others ask there, and become, is read by nobody,
+    unless by who looks at hidden states (see `raison.models.watch.whole`).
 
     Args:
         model: any Hugging Face causal language model.
@@ -259,8 +262,11 @@ def projected(model: Any, places: Tensor) -> Generator[None]:
     hook = model.get_output_embeddings().register_forward_pre_hook(pick)
     try:
         with ExitStack() as stack:
-            for module in _last_modules(model):
+            for module in [] if is_whole() else _last_modules(model):
                 stack.enter_context(_narrowed(module, at))
+            attention = None if is_whole() else _last_attention(model)
+            if attention is not None:
+                stack.enter_context(asking(model, attention, places))
             yield
     finally:
         hook.remove()
@@ -292,17 +298,26 @@ def _narrowed(module: Any, at: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Gen
             hook.remove()
 
 
+def _last_attention(model: Any) -> Any:
+    """Give the attention module of a causal model's last layer; None where it is not known or not torch's own."""
+    layer = _last_layer(model)
+    own = getattr(model.config, "_attn_implementation", None) == "sdpa"
+    return getattr(layer, "self_attn", None) if own and getattr(model, "_supports_attention_backend", False) else None
+
+
+def _last_layer(model: Any) -> Any:
+    decoder = model.get_decoder() if hasattr(model, "get_decoder") else None
+    lists = [child for child in decoder.children() if isinstance(child, torch.nn.ModuleList)] if decoder else []
+    return lists[0][-1] if lists and len(lists[0]) else None
+
+
 def _last_modules(model: Any) -> list[Any]:
     """Give what a causal model's last layer may run on some positions alone; nothing of layers that are not known.
 
     These are the feed-forward module, and those that make queries and project attention's output; the latter two only
     where nobody reads the whole attention matrix.
     """
-    decoder = model.get_decoder() if hasattr(model, "get_decoder") else None
-    lists = [child for child in decoder.children() if isinstance(child, torch.nn.ModuleList)] if decoder else []
-    if not lists or not len(lists[0]):
-        return []
-    last, found = lists[0][-1], list[Any]()
+    last, found = _last_layer(model), list[Any]()
     feed = getattr(last, "mlp", None)
     if feed is not None and not any("router" in name or name == "gate" for name, _ in feed.named_children()):
         found.append(feed)  # a mixture of experts returns its choices too

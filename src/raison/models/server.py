@@ -104,7 +104,7 @@ class ServerGenerator:
             raise InputError("a server needs the package openai: pip install 'raison[api]'") from None
         self.base_url = base_url or os.environ.get("OPENAI_BASE_URL")
         if self.base_url and not _is_address(self.base_url):
-            raise InputError("the server's base_url is no address; expected one such as http://localhost:8000/v1")
+            raise InputError("the address of the server is malformed; expected one such as http://localhost:8000/v1")
         if not _key(key_variable) and not self.base_url:
             raise InputError(f"the environment variable {key_variable} is not set; it holds the key of the server")
         if concurrency < 1 or retries < 0 or patience < 0 or timeout <= 0:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from raison.models import batching
-from raison.models.classifier import LOADING_ERRORS, expect_folder, first_line, longest
+from raison.models.classifier import LOADING_ERRORS, device_of, expect_folder, first_line, longest
 from raison.models.slots import OUTSIDE, tags_of_slots
 from raison.records import InputError, Record
 from raison.words import Ints, Segmenter, Tokens, tokenize, whitespace_words, word_grid
@@ -146,7 +146,7 @@ class Tagger:
             torch.manual_seed(seed)
             network: Any = TaggerNetwork(config, body)
         options.setdefault("name", Path(name).name)
-        return cls(network.to(_device(device)), tokenizer, **options)
+        return cls(network.to(device_of(device)), tokenizer, **options)
 
     @classmethod
     def load(cls, path: str | Path, *, device: str | None = None, dtype: str = "float32", **options: Any) -> "Tagger":
@@ -181,7 +181,7 @@ class Tagger:
         if found["missing_keys"]:
             raise InputError(f"{name}: the file of weights lacks {min(found['missing_keys'])}")
         options.setdefault("name", Path(name).name)
-        return cls(network.to(_device(device)), tokenizer, **options)
+        return cls(network.to(device_of(device)), tokenizer, **options)
 
     def save(self, folder: str | Path) -> None:
         """Write network and tokenizer into a folder, for `load`."""
@@ -241,7 +241,3 @@ class Tagger:
                 own = row[: len(tokens[index].grid)]
                 result[index] = [self.tags[tag] if tag >= 0 else OUTSIDE for tag in own]
         return result
-
-
-def _device(wanted: str | None) -> str:
-    return wanted or ("cuda" if torch.cuda.is_available() else "cpu")

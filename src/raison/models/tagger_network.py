@@ -40,6 +40,11 @@ class TaggerConfig(PreTrainedConfig):
         self.dropout = dropout
         super().__init__(**options)
 
+    @property
+    def num_hidden_layers(self) -> int:
+        """How many layers the encoder has, said where every model says it."""
+        return self.encoder.num_hidden_layers
+
 
 AutoConfig.register(TaggerConfig.model_type, TaggerConfig, exist_ok=True)  # its folder's tokenizer is found by it
 

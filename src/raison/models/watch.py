@@ -14,6 +14,8 @@ from torch import Tensor
 
 NAME = "raison_watch"
 _observers: list[Callable[["Layer"], None]] = []
+_hidden: list[bool] = []  # one for each `unobserved` that is open
+_whole: list[bool] = []  # one for each `whole` that is open
 _PROJECTIONS = ("o_proj", "c_proj", "out_proj", "out_lin", "dense")
 
 
@@ -47,7 +49,8 @@ class Layer(NamedTuple):
             scores = self.softcap * torch.tanh(scores / self.softcap)
         if mask is not None:
             scores = scores + mask
-        return torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+        exact = torch.promote_types(query.dtype, torch.float32)
+        return torch.softmax(scores, dim=-1, dtype=exact).to(query.dtype)
 
 
 @contextmanager
@@ -69,13 +72,20 @@ def watched(model: Any, see: Callable[[Layer], None]) -> Generator[None]:
 
 @contextmanager
 def unobserved() -> Generator[None]:
-    """Let nobody see the attention inside: for runs that are no part of what is watched."""
+    """Let nobody see what is computed inside: for runs that are no part of what is watched."""
     waiting = _observers[:]
     _observers.clear()
+    _hidden.append(True)
     try:
         yield
     finally:
+        _hidden.pop()
         _observers.extend(waiting)
+
+
+def is_observed() -> bool:
+    """Whether a run is one that may be looked at, and not `unobserved`."""
+    return not _hidden
 
 
 def _register() -> None:
@@ -114,6 +124,21 @@ def _attention(  # noqa: PLR0917
     if _observers:
         _observers[-1](layer)
     return output.transpose(1, 2).contiguous(), None
+
+
+@contextmanager
+def whole() -> Generator[None]:
+    """Let each position go through all layers inside, also where nothing but the states is read from it."""
+    _whole.append(True)
+    try:
+        yield
+    finally:
+        _whole.pop()
+
+
+def is_whole() -> bool:
+    """Whether somebody reads the states of all positions."""
+    return bool(_whole)
 
 
 def output_projection(model: Any, attention: Any) -> Callable[[Tensor], Tensor] | None:

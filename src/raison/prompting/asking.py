@@ -1,7 +1,8 @@
 """Ask a model that is here, or one behind a server, for its rationales: into a file, with what it cost."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from raison.attribution.extract import fingerprint
@@ -27,6 +28,8 @@ class Source(NamedTuple):
     reply_tokens: int = 256
     concurrency: int = 8
     task: str | None = None  # default: what the records say
+    shuffle: int | None = None  # of a server, see `Served`
+    settings: Mapping[str, Any] = MappingProxyType({})  # of a server, see `ServerGenerator`
 
 
 def generator_of(source: Source) -> tuple[LocalGenerator | ServerGenerator, str]:
@@ -39,6 +42,7 @@ def generator_of(source: Source) -> tuple[LocalGenerator | ServerGenerator, str]
             max_tokens=source.reply_tokens,
             concurrency=source.concurrency,
             cache=source.cache,
+            **source.settings,
         ), mark
     local, mark = source.local, fingerprint(source.local)
     return LocalGenerator(
@@ -109,7 +113,7 @@ def ask_to_file(
             path, source.local, generator, records, models=models, sizes=sizes, progress=progress, **options
         )
         return [*_done(said, records), str(generator.usage)]
-    model = served(generator, source.task, records, segment)
+    model = served(generator, source.task, records, segment, source.shuffle)
     given = model.predict(records, "answering")
     lost = sum(one.label is None for one in given)
     said = explain_to_file(
@@ -122,6 +126,7 @@ def ask_to_file(
         sizes=sizes,
         segment=segment,
         progress=progress,
+        shuffle=source.shuffle,
         **options,
     )
     return [*_done(said, records), f"{lost} of {len(records)} answers name no label", str(generator.usage)]

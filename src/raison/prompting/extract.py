@@ -51,6 +51,7 @@ class Asking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fields: tuple[str, ...] = ()  # where words may be chosen; none = all that the task shows
     repeats: Repeats = "all"  # see `raison.prompting.match`
     fuzzy: bool = False  # see `raison.prompting.match`
+    shuffle: int | None = None  # seed of each prompt's order of labels, where the model is not given; else its own
 
     @property
     def source(self) -> str:
@@ -296,7 +297,7 @@ class _Asker:
 
     def _question(self, record: Record) -> list[Message]:
         """Give the conversation that asks for the label."""
-        order = shuffled(self.labels, self.labeller.shuffle if self.labeller else None, record.id)
+        order = shuffled(self.labels, self.labeller.shuffle if self.labeller else self.asking.shuffle, record.id)
         return self.task.messages(self.task.texts(record), order)
 
     # --------------------------------------------------------------------------------------------- reading

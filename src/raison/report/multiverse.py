@@ -26,6 +26,7 @@ class Level(NamedTuple):
     name: str
     universes: int
     winners: dict[str, int]
+    tied: int  # universes in which the best are equal
     nobody: int  # universes that rank nobody
 
 
@@ -65,9 +66,10 @@ def levels(factor: Factor, multiverse: Multiverse) -> list[Level]:
     """Give the levels of a choice with how many universes each has, and who wins them."""
     found: list[Level] = []
     for name in factor.levels:
-        count = sum(universe.choices[factor.name] == name for universe in multiverse.universes)
+        own = [universe for universe in multiverse.universes if universe.choices[factor.name] == name]
         winners = factor.winners.get(name, {})
-        found.append(Level(name, count, winners, count - sum(winners.values())))
+        tied = sum(universe.tied(multiverse.better) for universe in own)
+        found.append(Level(name, len(own), winners, tied, len(own) - tied - sum(winners.values())))
     return found
 
 
@@ -101,9 +103,11 @@ def _who_wins(multiverse: Multiverse) -> str:
         text.within(describe(multiverse.metric).title),
         multiverse.withheld,
     )
-    nobody = f" {withheld:,} of them rank{'s' if withheld == 1 else ''} nobody." if withheld else ""
+    nobody = f" {multiverse.tied:,} of them {'is' if multiverse.tied == 1 else 'are'} tied." if multiverse.tied else ""
+    nobody += f" {withheld:,} of them rank{'s' if withheld == 1 else ''} nobody." if withheld else ""
     if not multiverse.winners:
-        return f"By {title}, none of {total:,} universes ranks anybody."
+        none = "has a winner" if multiverse.tied else "ranks anybody"
+        return f"By {title}, none of {total:,} universes {none}.{nobody if multiverse.tied else ''}"
     (first, most), *others = [(source or "(no name)", count) for source, count in multiverse.winners.items()]
     if most == total:
         return f"By {title}, {first} wins in {'the only universe' if total == 1 else f'all {total:,} universes'}."
@@ -131,8 +135,8 @@ def _lines(multiverse: Multiverse) -> Iterator[RenderableType]:
         yield Text()
         yield _factors_table(multiverse)
         yield Text(
-            "switches: of pairs of universes alike but for this choice, those with different winners. η²: share of the "
-            "variance of the lead that it explains by itself.",
+            "switches: of pairs of universes alike but for this choice, those with different winners (those tied or "
+            "withheld stand in no pair). η²: share of the variance of the lead that it explains by itself.",
             style="dim",
         )
     reasons = dict.fromkeys(universe.withheld for universe in multiverse.universes if universe.withheld)
@@ -146,9 +150,10 @@ def _winners(level: Level) -> str:
     named = list(level.winners.items())
     named = named if len(named) <= NAMED else named[: NAMED - 1]
     told = [f"{text.plain(source, 60)} {count:,}" for source, count in named]
-    rest = level.universes - level.nobody - sum(count for _, count in named)
+    rest = level.universes - level.tied - level.nobody - sum(count for _, count in named)
     told += [f"{len(level.winners) - len(named)} others {rest:,}"] if rest else []
-    return ", ".join([*told, *([f"(nobody {level.nobody:,})"] if level.nobody else [])])
+    none = [f"({what} {count:,})" for what, count in (("tied", level.tied), ("nobody", level.nobody)) if count]
+    return ", ".join([*told, *none])
 
 
 def _factors_table(multiverse: Multiverse) -> Table:

@@ -1,8 +1,8 @@
 """The specification curve of a multiverse: every universe in one picture (Simonsohn, Simmons and Nelson 2020).
 
-From left to right stand the universes, from the largest lead of the source that wins most often to the smallest; those
-that rank nobody come last. Above, the lead; below, who wins and which levels of the choices each universe has; at the
-right, what each choice does to the winner.
+From left to right stand the universes, from the largest lead of the source that wins most often to the smallest, those
+that are tied among them; those that rank nobody come last. Above, the lead; below, who wins and which levels of the
+choices each universe has; at the right, what each choice does to the winner.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,6 +23,7 @@ from raison.report.glossary import describe
 
 WINNERS = 7  # that have a colour and a row of their own; of more, the last stands for all that win more seldom
 OTHERS = "other sources"
+TIED = "tied"
 WITHHELD = "withheld"
 
 # CSS pixels
@@ -38,7 +39,8 @@ class Placed(NamedTuple):
 
     universe: Universe
     winner: str | None
-    lead: float | None  # of the source that wins most; its value where it is alone; None where that is undefined
+    lead: float | None  # of the source that wins most; None where that is undefined
+    tied: bool  # nobody wins since the best are equal
 
 
 class Row(NamedTuple):
@@ -62,20 +64,18 @@ class Sheet(NamedTuple):
 def placed(multiverse: Multiverse) -> list[Placed]:
     """Put the universes in order: by lead, then those without one that have a winner, then those that rank nobody."""
     top = next(iter(multiverse.winners), "")
-    alone = all(list(universe.values) == [top] for universe in multiverse.universes)
+    better = multiverse.better
     found = [
-        Placed(universe, universe.winner(multiverse.better), _lead(universe, top, multiverse.better, alone))
+        Placed(universe, universe.winner(better), _lead(universe, top, better), universe.tied(better))
         for universe in multiverse.universes
     ]
-    return sorted(found, key=lambda one: (one.winner is None, one.lead is None, -(one.lead or 0)))
+    return sorted(found, key=lambda one: (one.winner is None and not one.tied, one.lead is None, -(one.lead or 0)))
 
 
-def _lead(universe: Universe, source: str, better: str, alone: bool) -> float | None:
+def _lead(universe: Universe, source: str, better: str) -> float | None:
     own, sign = universe.values.get(source), 1 if better == "higher" else -1
     others = [sign * value for name, value in universe.values.items() if value is not None and name != source]
-    if own is None or universe.withheld or not (others or alone):
-        return None
-    return own if alone else sign * own - max(others)
+    return None if own is None or universe.withheld or not others else sign * own - max(others)
 
 
 def colours(multiverse: Multiverse) -> dict[str, int]:
@@ -119,7 +119,7 @@ def specification_curve(multiverse: Multiverse, told: str) -> Markup:
 
 
 def _winners(multiverse: Multiverse, universes: Sequence[Placed]) -> list[Row]:
-    """Give the rows that say who wins: a title, the winners, and those universes that rank nobody."""
+    """Give the rows that say who wins: a title, the winners, and the universes that are tied or rank nobody."""
     named = list(multiverse.winners)
     if len(named) > WINNERS:
         named = named[: WINNERS - 1]
@@ -129,7 +129,11 @@ def _winners(multiverse: Multiverse, universes: Sequence[Placed]) -> list[Row]:
         own = [one.winner == kind if kind in named else one.winner is not None and one.winner not in named
                for one in universes]  # fmt: skip
         rows.append(_counted(kind, own))
-    return rows + ([_counted(WITHHELD, [one.winner is None for one in universes])] if multiverse.withheld else [])
+    if multiverse.tied:
+        rows.append(_counted(TIED, [one.tied for one in universes]))
+    if multiverse.withheld:
+        rows.append(_counted(WITHHELD, [one.winner is None and not one.tied for one in universes]))
+    return rows
 
 
 def _counted(title: str, marked: list[bool]) -> Row:
@@ -182,8 +186,7 @@ def _told(multiverse: Multiverse) -> str:
         fitting(next(iter(multiverse.winners), "")),
         text.plain(text.within(describe(multiverse.metric).title), 40),
     )
-    alone = not any(len(universe.values) > 1 for universe in multiverse.universes)
-    return f"{metric} of {top}" if alone else f"lead of {top} in {metric}: below 0, another wins"
+    return f"lead of {top} in {metric}: below 0, another wins"
 
 
 def _block(sheet: Sheet, rows: Sequence[Row], top: float) -> None:

@@ -31,6 +31,7 @@ class Conclusion(NamedTuple):
     details: list[str]
     withheld: bool
     warned: bool = False
+    metrics: tuple[str, ...] = ()  # that are put together; a page lists them in place of the title
 
 
 def outcome(comparison: Comparison) -> Outcome:
@@ -101,7 +102,8 @@ def conclusions(verdict: Verdict) -> list[Conclusion]:
         else:
             found.append(Conclusion(finding.metric.title, _sentence(finding), _details(finding), False))
     for reason, titles in withheld.items():
-        found.append(Conclusion(", ".join(titles), f"No ranking: {reason.rstrip('.')}.", [], True))
+        said = f"No ranking: {reason.rstrip('.')}."
+        found.append(Conclusion(", ".join(titles), said, [], True, metrics=tuple(titles)))
     return found
 
 

@@ -9,14 +9,15 @@ import msgspec
 
 from raison.attribution.extract import extract, fingerprint, method_name
 from raison.evaluation.evaluate import Judge, Options, by_source, conclude, make_options
-from raison.evaluation.multiverse import Multiverse, Universe, analyse
+from raison.evaluation.multiverse import DIGITS, Multiverse, Universe, analyse, compete
 from raison.evaluation.observe import Probabilities
 from raison.evaluation.results import Verdict
 from raison.models.scorer import Scorer
-from raison.rationales import Rationale, WordScores
+from raison.models.tasks import load_task
+from raison.rationales import Rationale, WordScores, to_row
 from raison.records import InputError, Record, read_jsonl
 from raison.report.glossary import describe
-from raison.runs import Unfinished, provenance
+from raison.runs import Unfinished, digest, provenance
 
 # choice -> what it is an option of; those of extraction come first, since scores are made once for each of them
 EXTRACTION = ("target", "reduction")
@@ -60,14 +61,15 @@ def run(
         progress: called with the number of universes done.
 
     Raises:
-        InputError: a choice, level or method is unknown, or the file was made from something else.
+        InputError: a choice, level or method is unknown, nothing competes, or the file was made from something else.
     """
     check(plan)
+    compete([*map(method_name, plan.methods), *(rationales or {})])
     worlds = plan.universes()
+    contents = _contents(plan, rationales or {})
     model = load(worlds[0].get("prompt"))
-    frame = provenance(
-        {"command": "multiverse", **msgspec.to_builtins(plan)}, records, {model.name: fingerprint(model)}
-    )
+    config = {"command": "multiverse", **msgspec.to_builtins(plan), **contents}
+    frame = provenance(config, records, {model.name: fingerprint(model)})
     work = Unfinished(out, frame, 1)
     if not work.finished:
         done = work.resume()
@@ -79,6 +81,15 @@ def run(
         work.finish(len(worlds))
     universes = list(read_jsonl(out, lambda row: msgspec.convert(row, Universe)))
     return analyse(plan.metric, universes, describe(plan.metric).better or "higher")
+
+
+def _contents(plan: Plan, rationales: Mapping[str, Sequence[Rationale]]) -> dict[str, dict[str, str]]:
+    """Give hashes of what stands behind names: the wording of each prompt, and the rationales of each source."""
+    prompts = plan.factors.get("prompt", ())
+    return {
+        "prompts": {name: digest([msgspec.to_builtins(load_task(name))]) for name in prompts},
+        "rationales": {source: digest(map(to_row, items)) for source, items in rationales.items()},
+    }
 
 
 def check(plan: Plan) -> None:
@@ -140,7 +151,7 @@ class _Maker:
     def _judged(self, model: Scorer, said: Said, options: Options) -> Verdict:
         judge = Judge(model, self.records, by_source(said), options)
         items = judge(self.records, self.known)
-        return conclude(items, options, model=model, frame={})
+        return conclude(items, options, model=model, frame={}, said={})
 
 
 def _takes_reduction(method: str, choices: Mapping[str, str]) -> bool:
@@ -153,5 +164,5 @@ def _universe(choices: Mapping[str, str], verdict: Verdict, metric: str) -> Univ
         raise InputError(
             f"metric {metric!r} was not measured; there are {', '.join({c.metric for c in verdict.cells})}"
         )
-    values = {cell.source: None if cell.value is None else round(cell.value, 6) for cell in cells}
+    values = {cell.source: None if cell.value is None else round(cell.value, DIGITS) for cell in cells}
     return Universe(dict(choices), values, next((cell.verdict for cell in cells if cell.verdict), ""))

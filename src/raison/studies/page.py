@@ -96,7 +96,8 @@ def study_table(outcome: Outcome) -> Group:
         for metric in SHOWN:
             table.add_column(describe(metric).title, justify="right")
         for line in block.lines:
-            table.add_row(text.plain(line.source, 60), *map(value, line.cells))
+            told = [f"{value(cell)}\n{frame(cell)}".strip() for cell in line.cells]
+            table.add_row(text.plain(line.source, 60), *told)
         shown += [table, Text(f"gate: {text.plain(block.gate, 500)}\n", style="dim")]
     for name, found in outcome.contrasts.items():
         shown += [Text(f"\n{text.plain(name, 60)}: before and after", style="bold"), contrast_table(found)]
@@ -107,8 +108,14 @@ def value(cell: Cell | None) -> str:
     """Write a value with its interval; in brackets where it must not be ranked."""
     if cell is None or cell.value is None:
         return text.UNDEFINED
-    span = f" [{cell.low:.2f}, {cell.high:.2f}]" if cell.low is not None and cell.high is not None else ""
-    return f"({cell.value:.3f}){span}" if cell.verdict else f"{cell.value:.3f}{span}"
+    span = f" [{text.number(cell.low, 2)}, {text.number(cell.high, 2)}]" if cell.low is not None else ""
+    return f"({text.number(cell.value)}){span}" if cell.verdict else f"{text.number(cell.value)}{span}"
+
+
+def frame(cell: Cell | None) -> str:
+    """Write the references that a value stands beside."""
+    known = cell.frame if cell is not None else {}
+    return ", ".join(f"{name.replace('_', ' ')} {text.number(found)}" for name, found in known.items())
 
 
 def write_study(path: str | Path, outcome: Outcome, title: str = "Rationales before and after fine-tuning") -> None:
@@ -121,6 +128,7 @@ def write_study(path: str | Path, outcome: Outcome, title: str = "Rationales bef
         blocks=blocks(outcome),
         metrics=[describe(metric) for metric in SHOWN],
         value=value,
+        frame=frame,
         contrasts={name: f"{name}/contrast.html" for name in outcome.contrasts},
         replies=[found for found in map(replies, outcome.stages) if found.lines],
     )

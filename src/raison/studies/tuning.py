@@ -55,8 +55,10 @@ def alignment_of(by: str | None, given: Mapping[str, Any], more: Sequence[str] |
     if str(settings.get("warm_up", "")).isdecimal():
         settings["warm_up"] = int(settings["warm_up"])
     if by is None:
-        if settings:
-            raise InputError(f"--{next(iter(settings)).replace('_', '-')}: only with --align")
+        spelled = {"loss": "align-loss"}
+        stray = ["align-set"] if more else [spelled.get(name, name.replace("_", "-")) for name in given]
+        if stray:
+            raise InputError(f"--{stray[0]}: only with --align")
         return None
     try:
         return check_alignment(msgspec.convert({"by": by.replace("_", "-"), **settings}, Alignment, strict=False))

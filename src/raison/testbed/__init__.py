@@ -2,10 +2,12 @@
 
 from raison.testbed.corpus import LABELS, PEOPLE, Kind, Person, make_corpus, rule_label, truth_mask
 from raison.testbed.grade import Grade, grade_metric, grade_scores, rivals
+from raison.testbed.shortcut import SHORTCUTS, with_shortcut
 
 __all__ = [
     "LABELS",
     "PEOPLE",
+    "SHORTCUTS",
     "Grade",
     "Kind",
     "Person",
@@ -15,4 +17,5 @@ __all__ = [
     "rivals",
     "rule_label",
     "truth_mask",
+    "with_shortcut",
 ]

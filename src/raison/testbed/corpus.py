@@ -253,10 +253,12 @@ def truth_mask(record: Record, grid: WordGrid) -> Mask:
     """Mark the planted words of a record on its grid: boolean (words,); nothing where none was planted.
 
     Raises:
-        InputError: the record carries no truth.
+        InputError: the record carries no truth, or one that is not of its fields.
     """
-    truth = record.meta.get("truth")
-    if truth is None:
-        raise InputError(f"record {record.id!r} has no planted truth (`meta.truth`); make it with make_corpus")
-    masks = {name: words_in_spans(grid.words[name], [Span(*span) for span in spans]) for name, spans in truth.items()}
+    try:
+        truth = msgspec.convert(record.meta.get("truth"), dict[str, list[Span]])
+        masks = {name: words_in_spans(grid.words[name], spans) for name, spans in truth.items()}
+    except (msgspec.ValidationError, KeyError):
+        message = f"record {record.id!r} has no planted truth (`meta.truth`); make it with make_corpus"
+        raise InputError(message) from None
     return grid.join(masks, fill=False)

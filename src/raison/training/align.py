@@ -3,13 +3,14 @@
 UIMER (Chen et al. 2023): L = task loss + alpha * alignment(attribution(model, x), people's rationale), eq. 1.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from raison.attribution.diffmask import BATCH, new_extractor
-from raison.attribution.marginalisation import Candidates, Replacer
+from raison.attribution.marginalisation import Candidates, Replacer, make_replacer
 from raison.rationales import check_people, confidence, voted_rationale
 from raison.records import InputError, Record
 from raison.training.aligned import Alignment, Measure, Objective, make_trainer
@@ -20,6 +21,12 @@ from raison.training.teachers import Attention, DiffMask, Example, Gradients, In
 
 Curve = Callable[[Any, Sequence[Record]], Mapping[str, float | None]]
 TEACHERS = (*Gradients.COMBINE, "attention", "occlusion", "input-marginalisation", "diffmask")
+RANGES = {
+    **dict.fromkeys(("patience", "every", "draws", "rounds", "extractor_epochs"), (1, math.inf)),
+    **dict.fromkeys(("alpha", "margin", "ramp", "stop"), (0, 1e9)),
+    **dict.fromkeys(("extractor_rate", "decay"), (1e-9, 1e9)),
+    "most": (1e-9, 1),
+}
 CONFIDENT = 1.0  # of a rationale that one person alone has given
 
 
@@ -35,12 +42,22 @@ def check_alignment(alignment: Alignment) -> Alignment:
     warm_up = alignment.warm_up
     if (isinstance(warm_up, str) and warm_up != "rest") or (isinstance(warm_up, int) and warm_up < 0):
         raise InputError(f"warm-up {warm_up!r}: expected a number of epochs, or rest")
-    for name in ("patience", "every", "draws", "rounds", "extractor_epochs"):
-        if getattr(alignment, name) < 1:
-            raise InputError(f"{name} {getattr(alignment, name)}: expected at least 1")
-    if min(alignment.ramp, alignment.stop, alignment.margin or 0, alignment.alpha) < 0 or not 0 < alignment.most <= 1:
-        raise InputError("ramp, stop, margin and alpha must be at least 0, and most a share above 0")
+    for name, (least, most) in RANGES.items():
+        value = getattr(alignment, name)
+        if value is not None and not least <= value <= most:
+            upper = "" if math.isinf(most) else f" and at most {most:g}"
+            raise InputError(f"{name} {value}: expected at least {least:g}{upper}")
     return alignment
+
+
+def expect_dev(alignment: Alignment | None, dev: Sequence[Record]) -> None:
+    """Refuse a schedule that goes by a dev metric where there is none.
+
+    Raises:
+        InputError: the alignment would begin, or stop, by it.
+    """
+    if alignment is not None and not dev and (alignment.warm_up == "rest" or alignment.stop):
+        raise InputError(f"{'warm-up rest' if alignment.warm_up == 'rest' else 'stop'}: needs dev records")
 
 
 def examples(learner: Learner, records: Sequence[Record], alignment: Alignment | None = None) -> list[Example]:
@@ -85,7 +102,10 @@ def teacher_of(
     if alignment.by == "occlusion":
         return Occlusion(Replacer("mask", learner.tokenizer))
     corpus = [row.tokens for row in rows]
-    replacer = Replacer(alignment.replacement, learner.tokenizer, corpus, candidates, alignment.weights)
+    if candidates is None:
+        replacer = make_replacer(alignment.replacement, learner.scorer, corpus, alignment.weights)
+    else:
+        replacer = Replacer(alignment.replacement, learner.tokenizer, corpus, candidates, alignment.weights)
     return InputMarginalisation(replacer, alignment.draws, alignment.most, fresh=alignment.fresh)
 
 
@@ -114,10 +134,14 @@ def measure_of(learner: Learner, dev: Sequence[Record], curve: Curve | None = No
 
 
 def objective_for(
-    learner: Learner, rows: Sequence[Example], alignment: Alignment | None = None, seed: int = 0
+    learner: Learner,
+    rows: Sequence[Example],
+    alignment: Alignment | None = None,
+    seed: int = 0,
+    candidates: Candidates | None = None,
 ) -> Objective:
     """Give the losses to train for; without an alignment, the task's alone. Raises what `teacher_of` raises."""
-    teacher = teacher_of(alignment, learner, rows, seed) if alignment is not None else None
+    teacher = teacher_of(alignment, learner, rows, seed, candidates) if alignment is not None else None
     return Objective(learner, teacher, alignment or Alignment())
 
 

@@ -5,6 +5,7 @@ those that have a rationale, weighed by confidence; however the step's records a
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -31,9 +32,9 @@ class Alignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     warm_up: int | str = 0  # epochs of the task alone; `rest` = until the dev metric has not risen for `patience`
     patience: int = 3  # of `rest`, in epochs
     ramp: int = 0  # epochs over which alpha then rises from 0
-    balance: bool = False  # alpha times the ratio of the two gradients' norms
+    balance: bool = False  # alpha times the ratio of the two gradients' norms, batch by batch
     every: int = 1  # the alignment is added in every so many-th step, with so many times the weight
-    replacement: str = "uniform"  # of input-marginalisation, see `raison.attribution.marginalisation.Replacer`
+    replacement: str = "uniform"  # of input-marginalisation, see `raison.attribution.marginalisation.make_replacer`
     draws: int = 4  # of input-marginalisation: how often each set of words is replaced
     fresh: bool = True  # of input-marginalisation: draw anew in every epoch
     weights: str = "unbiased"  # of input-marginalisation's draws
@@ -90,7 +91,7 @@ class Examples:
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch it is; the trainer does so."""
+        """Say which epoch it is; with several processes no loader does so, hence `make_trainer`."""
         self.epoch = epoch if getattr(self.teacher, "fresh", True) else 0
 
     def __len__(self) -> int:
@@ -168,7 +169,7 @@ class Objective:
         self.name = (alignment.loss or teacher.loss) if teacher else None
         self.settings: dict[str, Any] = dict(getattr(teacher, "settings", {}).get(self.name, {}))
         self.settings |= {} if alignment.margin is None else {"margin": alignment.margin}
-        self._told: dict[str, list[float]] = {}
+        self._told: dict[str, tuple[float, float]] = {}  # sums and what to divide them by
 
     def loss(self, run: Any, inputs: Mapping[str, Tensor], totals: Tensor, share: float) -> Tensor:
         """Give a batch's part of the step's loss: ().
@@ -183,28 +184,49 @@ class Objective:
         with self.learner.through(run):
             if not self.teacher or not share:
                 logits = self.learner.forward(step.batch, step.word).logits
-                return self._tell("task", self.learner.losses(logits, step.gold).sum() / totals[0])
+                return self._tell("task", self.learner.losses(logits, step.gold).sum(), len(step.gold)) / totals[0]
             taught = self.teacher(self.learner, step)
-        task = self._tell("task", self.learner.losses(taught.logits, step.gold).sum() / totals[0])
+        task = self._tell("task", self.learner.losses(taught.logits, step.gold).sum(), len(step.gold)) / totals[0]
         assert self.name is not None
         losses = LOSSES[self.name](taught.scores, taught.target, taught.valid, **self.settings)
-        align = self._tell("alignment", (losses * counted).sum() / totals[1].clamp(min=1e-12))
-        self._tell("active", ((losses > 0) & (counted > 0)).sum() / (counted > 0).sum().clamp(min=1))
-        return task + self.alignment.alpha * share * self.alignment.every * align
+        align = self._tell("alignment", (losses * counted).sum(), float(counted.sum())) / totals[1].clamp(min=1e-12)
+        self._tell("active", ((losses > 0) & (counted > 0)).sum(), float((counted > 0).sum()))
+        weight: Any = self.alignment.alpha * share * self.alignment.every
+        if self.alignment.balance:
+            weight = weight * gradient_ratio(task, align, self.learner.network)
+        return task + weight * align
 
-    def _tell(self, what: str, value: Tensor) -> Tensor:
-        self._told.setdefault(what, []).append(float(value.detach()))
-        return value
+    def _tell(self, what: str, total: Tensor, size: float) -> Tensor:
+        before = self._told.get(what, (0.0, 0.0))
+        self._told[what] = (before[0] + float(total.detach()), before[1] + size)
+        return total
 
     def told(self) -> dict[str, float]:
-        """Give the means of `task`, `alignment` and `active` (share of rationales whose loss is not 0) since last."""
-        means = {what: float(np.mean(values)) for what, values in self._told.items()}
+        """Give what has been seen since last, of this process: means over records of `task`, and of `alignment`.
+
+        `active` is the share of rationales whose loss is not 0. Of these two nothing is said where there were none.
+        """
+        means = {what: total / size for what, (total, size) in self._told.items() if size}
         self._told = {}
         return means
 
     def share(self, step: int, epoch: float, metrics: Sequence[float]) -> float:
-        """Give the part of alpha in force at a step, see `Alignment.share`."""
-        return 0.0 if step % self.alignment.every else self.alignment.share(epoch, metrics)
+        """Give the part of alpha in force at a step, see `Alignment.share`; 0 where alpha is."""
+        idle = not self.alignment.alpha or step % self.alignment.every
+        return 0.0 if idle else self.alignment.share(epoch, metrics)
+
+
+def gradient_ratio(task: Tensor, align: Tensor, network: Any) -> Tensor:
+    """Give the norm of one loss's gradient over that of the other's, by all weights that learn: ().
+
+    1 where the other has none. It costs a backward pass for each.
+    """
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    norms = list[Tensor]()
+    for term in (task, align):
+        grads = torch.autograd.grad(term, weights, retain_graph=True, materialize_grads=True)
+        norms.append(torch.stack([grad.float().norm() for grad in grads]).norm())
+    return torch.where(norms[1] > 0, norms[0] / norms[1].clamp(min=1e-30), 1.0)
 
 
 def dev_metrics(trainer: Any) -> list[float]:
@@ -239,6 +261,14 @@ def make_trainer(objective: Objective, rows: Sequence[Example], settings: Any, m
             share = objective.share(self.state.global_step, self.state.epoch or 0.0, dev_metrics(self))
             return objective.loss(model, inputs, num_items_in_batch, share)
 
+        def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+            super().save_model(output_dir, _internal_call)
+            if output_dir is not None and self.args.should_save:
+                self.beside(Path(output_dir))
+
+        def beside(self, folder: Path) -> None:
+            """Write what else a checkpoint needs; its state, which says that it is whole, is written after that."""
+
         def log(self, logs: dict[str, float], *rest: Any, **named: Any) -> None:
             super().log({**logs, **objective.told()} if "loss" in logs else logs, *rest, **named)
 
@@ -248,11 +278,23 @@ def make_trainer(objective: Objective, rows: Sequence[Example], settings: Any, m
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
             return found
 
+    examples = Examples(rows, objective.teacher, settings.seed)
     data: dict[str, Any] = {
-        "train_dataset": Examples(rows, objective.teacher, settings.seed),
+        "train_dataset": examples,
         "eval_dataset": [0] if measure else None,  # it reads none itself
         "data_collator": Collator(objective.learner, objective.name),
     }
-    trainer: Any = Aligned(model=objective.learner.network, args=settings, **data)
+    trainer: Any = Aligned(model=objective.learner.network, args=settings, callbacks=[_counting(examples)], **data)
     trainer.model_accepts_loss_kwargs = True  # so the loss, a mean over a step already, is not divided again
     return trainer
+
+
+def _counting(examples: Examples) -> Any:
+    """Make what tells the data which epoch it is, at the beginning of each."""
+    from transformers import TrainerCallback
+
+    class Count(TrainerCallback):
+        def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            examples.set_epoch(round(state.epoch or 0.0))
+
+    return Count()

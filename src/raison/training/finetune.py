@@ -12,7 +12,7 @@ import torch
 from raison.models.classifier import LOADING_ERRORS, Classifier, expect_folder, first_line
 from raison.records import InputError, Record
 from raison.runs import hash_records, provenance
-from raison.training.align import Curve, examples, measure_of, objective_for, trainer_for
+from raison.training.align import Curve, examples, expect_dev, measure_of, objective_for, trainer_for
 from raison.training.aligned import Alignment
 from raison.training.learners import LabelLearner
 from raison.training.runs import Progress, arguments, begin, finish, is_done, last_checkpoint, part_of, watch
@@ -69,9 +69,11 @@ def finetune(
     labels = _in_order_of(str(model), label_names([*train, *dev]), trust_remote_code)
     chosen = few_shot(train, config.shots, config.seed) if config.shots else [r for r in train if r.label is not None]
     held_out = [record for record in dev if record.label is not None]
+    expect_dev(alignment, held_out)
     if not chosen:
         raise InputError("no training record has a label")
-    said = {"model": str(model), **msgspec.to_builtins(config), "alignment": msgspec.to_builtins(alignment)}
+    said = {"model": str(model), **msgspec.to_builtins(config)}
+    said |= {} if alignment is None else {"alignment": msgspec.to_builtins(alignment)}
     frame = provenance({"command": "train", **said}, chosen, {})
     frame["dev"] = {"records": len(held_out), "sha256": hash_records(held_out)}
     folder = Path(out)
@@ -81,6 +83,7 @@ def finetune(
         tokenizer, network = load_network(str(model), labels, config.seed, trust_remote_code)
         batches: dict[str, Any] = {
             "per_device_train_batch_size": config.batch,
+            "use_cpu": not torch.accelerator.is_available(),  # says that bfloat16 on the CPU is meant
             "warmup_steps": math.ceil(len(chosen) / config.batch) * config.epochs // 10,
         }
         learner = LabelLearner(Classifier(network, tokenizer, labels=labels))

@@ -112,8 +112,9 @@ def finetune_lora(  # noqa: PLR0917
         raise InputError(f"no training record with a label is left{why}")
     chosen = few_shot(chosen, config.shots, config.seed) if config.shots else chosen
     held_out = [record for record in dev if record.label is not None]
+    align.expect_dev(alignment, held_out)
     frame = _frame((str(model), task, names, config), chosen, held_out, request)
-    frame["config"]["alignment"] = msgspec.to_builtins(alignment)
+    frame["config"] |= {} if alignment is None else {"alignment": msgspec.to_builtins(alignment)}
     frame["kept_out"] = {"records": len(keep_out), "sha256": hash_records(keep_out), "left_out": left_out}
     folder, loading = Path(out), _loading(config, trust_remote_code)
     if not is_done(folder, frame):

@@ -50,6 +50,8 @@ class Rounds:
         epoch = round(trainer.state.epoch or 0.0)
         if start is None or epoch < start or (epoch - start) % alignment.each(epochs):
             return
+        if self.state.done >= alignment.rounds:  # epochs that are left over belong to the last round
+            return
         if self.state.done and self.best is not None:
             self.objective.learner.network.load_state_dict(self.best)
         elif self.state.done and trainer.state.best_model_checkpoint:
@@ -61,9 +63,13 @@ class Rounds:
         alignment, state = self.objective.alignment, self.state
         factor = alignment.decay**state.done
         state.rates = state.rates or list(schedule.base_lrs)
+        if not state.done:  # how long the warm-up brought nothing better says nothing of rounds
+            state.since = 0
         schedule.base_lrs = [rate * factor for rate in state.rates]
         for group, rate in zip(optimiser.param_groups, schedule.base_lrs, strict=True):
+            group["lr"] *= rate / (group["initial_lr"] or 1.0)
             group["initial_lr"] = rate
+        schedule._last_lr = [group["lr"] for group in optimiser.param_groups]  # what is logged
         train_extractor(
             self.objective.learner.scorer,
             self.tokens,
@@ -128,8 +134,5 @@ def add_rounds(trainer: Any, rounds: Rounds) -> None:
             rounds.saw(found, keep=args.save_strategy == "no")
             control.should_training_stop |= rounds.is_over(args.num_train_epochs)
 
-        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if state.is_world_process_zero:
-                rounds.save(folder(args, state))
-
+    trainer.beside = rounds.save
     trainer.add_callback(Alternate())

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from raison.attribution import states
-from raison.attribution.extractor import Extractor
+from raison.attribution.extractor import Extractor, word_means
+from raison.attribution.gates import log_open
 from raison.attribution.marginalisation import Replacer, marginal_log_odds
 from raison.models.scorer import Batch
 from raison.models.watch import Layer, watched
+from raison.records import InputError
 from raison.training.learners import Learner
 from raison.words import Floats, Mask, Tokens
 
@@ -77,11 +79,16 @@ def words_of(token_scores: Tensor, word: Tensor, words: int) -> Tensor:
         words: how many columns the result has.
 
     Returns:
-        (rows, words) float32; 0 for a word without tokens.
+        (rows, words) float32, or float64 where the scores are; 0 for a word without tokens.
     """
-    empty = token_scores.new_zeros(len(word), words + 1, dtype=torch.float32)
+    scores = at_least_float32(token_scores)
     place = torch.where(word >= 0, word, words)
-    return empty.scatter_add(1, place, token_scores.float())[:, :words]
+    return scores.new_zeros(len(word), words + 1).scatter_add(1, place, scores)[:, :words]
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Give half-precision values as float32, others as they are."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 # ------------------------------------------------------------------------------------------------------ gradients
@@ -121,7 +128,8 @@ class Gradients:
             logits = learner.forward(step.batch, step.word, embeddings).logits
             evidence = learner.evidence(logits, step.gold).sum()
             (grads,) = torch.autograd.grad(evidence, embeddings, create_graph=True)
-        scores = words_of(self.combine(embeddings.float(), grads.float()), step.word, step.target.shape[1])
+        each = self.combine(at_least_float32(embeddings), at_least_float32(grads))
+        scores = words_of(each, step.word, step.target.shape[1])
         return Taught(logits, scores, step.target, step.valid)
 
 
@@ -160,6 +168,9 @@ class Attention:
 
         with watched(learner.network, see):
             logits = learner.forward(step.batch, step.word).logits
+        if not rows:
+            kind = type(learner.network).__name__
+            raise InputError(f"a {kind} gives no attention weights here; train through a gradient instead")
         scores = words_of(rows[0][:, : step.word.shape[1]], step.word, step.target.shape[1])
         return Taught(logits, scores / scores.sum(dim=1, keepdim=True).clamp(min=1e-12), step.target, step.valid)
 
@@ -187,7 +198,8 @@ class Occlusion:
         """Run records and their versions in one pass."""
         logits, replaced, of = together(learner, step)
         drops = learner.evidence(logits, step.gold)[of] - learner.evidence(replaced, step.gold[of])
-        scores = torch.zeros_like(step.target).index_put((of, step.drawn["unit"]), drops.float())
+        drops = at_least_float32(drops)
+        scores = drops.new_zeros(step.target.shape).index_put((of, step.drawn["unit"]), drops)
         return Taught(logits, scores, step.target, step.valid)
 
 
@@ -246,12 +258,19 @@ class DiffMask:
 
     Gradients reach the model's hidden states, which the gates read, and stop at the extractor. The pass of the task is
     the only one; the published code draws the gates, which makes the target noisy (fault 12 of its list).
+
+    A trained extractor closes what it can, and a gate that is nearly closed has hardly a gradient: nor has the ratio
+    of two of them. So losses that compare by difference are given log P(gate is not 0) instead, whose gradient stays.
+
+    Args:
+        extractor: reads the model.
+        loss: which loss the scores are for; None = `ratio`, the paper's, of the gates themselves.
     """
 
-    loss = "ratio"
+    LOGARITHMIC = ("margin", "margin-strongest", "margin-pairs", "kl")
 
-    def __init__(self, extractor: Extractor) -> None:
-        self.extractor = extractor
+    def __init__(self, extractor: Extractor, loss: str | None = None) -> None:
+        self.extractor, self.loss = extractor, loss or "ratio"
 
     def draw(self, example: Example, rng: np.random.Generator) -> Drawn:
         """Draw nothing."""
@@ -259,10 +278,22 @@ class DiffMask:
 
     def __call__(self, learner: Learner, step: Step) -> Taught:
         """Run the model once, and let the extractor read it."""
+        words = step.target.shape[1]
         with states.seen(learner.network, step.word.shape[1]) as found:
             logits = learner.forward(step.batch, step.word, return_dict=True).logits
-        scores = self.extractor.scores(found, step.word, words=step.target.shape[1], sampled=False)
+        if self.loss in self.LOGARITHMIC:
+            scores = word_means(self._log_open(found), step.word, words)
+        else:
+            scores = self.extractor.scores(found, step.word, words=words, sampled=False)
         return Taught(logits, scores, step.target, step.valid)
+
+    def _log_open(self, found: Sequence[Tensor]) -> Tensor:
+        """Give log P(gate is not 0) of each token (rows, tokens); of `hidden` gates the mean over the layers."""
+        extractor = self.extractor
+        if extractor.kind == "input":
+            return log_open(extractor.logits(found, learn=False)).sum(dim=0)  # a product of independent factors
+        layers = [extractor.logits(found, layer, learn=False) for layer in range(len(extractor.widths))]
+        return log_open(torch.cat(layers)).mean(dim=0)
 
 
 def two_sets(target: Floats, seen: Mask, most: float, rng: np.random.Generator) -> tuple[Mask, Mask] | None:
@@ -295,7 +326,8 @@ def together(learner: Learner, step: Step) -> tuple[Tensor, Tensor, Tensor]:
     """
     of, batch = step.drawn["replaced_of"], step.batch
     rows = torch.cat([torch.arange(len(batch.ids), device=of.device), of])
-    ids = torch.cat([batch.ids, step.drawn["replaced"]])
+    inside = torch.arange(batch.ids.shape[1], device=of.device) < batch.lengths[of, None]
+    ids = torch.cat([batch.ids, torch.where(inside, step.drawn["replaced"], batch.ids[of])])  # padding as the model's
     whole = Batch(ids, batch.types[rows], batch.attention[rows], batch.lengths[rows])
     logits = learner.forward(whole, step.word[rows]).logits
     return logits[: len(batch.ids)], logits[len(batch.ids) :], of
