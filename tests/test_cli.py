@@ -197,7 +197,7 @@ WRONG = {
     "no run": (["report", "EMPTY"], "no result of raison evaluate"),
     "too many shots": (["train", "--model", "MODEL", "--data", "DATA", "--shots", "99", "--out", "OUT"], "fewer than the 99 shots"),
     "seed below 0": (["extract", "--model", "MODEL", "--data", "DATA", "--out", "OUT", "--seed", "-1"], "greater than or equal to 0"),
-    "no such device": (["extract", "--model", "MODEL", "--data", "DATA", "--out", "OUT", "--device", "foo"], "can't be loaded"),
+    "no such device": (["extract", "--model", "MODEL", "--data", "DATA", "--out", "OUT", "--device", "foo"], "there is none here"),
     "out is where we stand": (["extract", "--model", "MODEL", "--data", "DATA", "--out", "."], "a folder"),
     "learning rate below 0": (["train", "--model", "MODEL", "--data", "DATA", "--lr", "-1", "--out", "OUT"], "lr -1"),
     "train no such model": (["train", "--model", "/nowhere/at/all", "--data", "DATA", "--out", "OUT"], "no such folder"),
