@@ -93,7 +93,7 @@ def uimer(
     seeds: Annotated[int, Option(min=2, help="Trainings of each variant.")] = 10,
     tuning_seeds: Annotated[int, Option(min=1, help="Trainings by which each setting is tried.")] = 3,
     people: Annotated[str, Option(help="Whose rationales: soft, majority, union, or an annotator's name.")] = "soft",
-    parts: Annotated[str, Option(help="main, warm-up, rounds, strength, noise, by commas.")] = "main",
+    parts: Annotated[str, Option(help="main, warm-up, rounds, strength, source, noise, by commas.")] = "main",
     only: Annotated[str | None, Option(help="Families, by commas; default: all.")] = None,
     masked_lm: Annotated[str | None, Option(help="A masked language model with the same tokenizer.")] = None,
     batch: Annotated[int, Option(min=1, help="Records per step.")] = 24,
@@ -106,9 +106,10 @@ def uimer(
     --test test.jsonl --out runs/uimer
     """
     from raison.studies import uimer as protocol
+    from raison.studies import variants
     from raison.studies.uimer_page import uimer_table, write_uimer
 
-    settings = protocol.settings_of(
+    settings = variants.settings_of(
         task=task,
         shots=parted(shots),
         seeds=seeds,

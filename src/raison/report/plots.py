@@ -1,12 +1,13 @@
 """Plots as inline SVG whose colours are the page's variables, so that they follow its theme."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
 from raison.evaluation.results import Cell, Curve
+from raison.evaluation.statistics import Estimate
 from raison.report.canvas import (
     COLOURS,
     INK,
@@ -96,3 +97,27 @@ def _curve(axes: Any, index: int, curve: Curve) -> None:
     axes.fill_between(curve.ratios, curve.low, curve.high, color=colour, alpha=0.13, linewidth=0)
     axes.plot(curve.ratios, curve.values, color=colour, linestyle=style, linewidth=1.6, marker=marker, markersize=4.5,
               label=fitting(curve.source))  # fmt: skip
+
+
+def gains(found: Mapping[str, Sequence[tuple[float, Estimate]]], axis: str, *, logarithmic: bool = False) -> Markup:
+    """Plot what was gained against what was varied, a curve with a band for each series, and a line at no gain."""
+    with drawing(f"gains {axis} {' '.join(found)}"):
+        figure, axes = new_figure(240 + 18 * ((len(found) + 1) // 2), left=40)
+        axes.grid(axis="y")
+        axes.axhline(0, color=MUTED, linewidth=1.2)
+        for index, (name, points) in enumerate(found.items()):
+            x = [at for at, _ in points]
+            y, low, high = ([np.nan if v is None else v for v in (getattr(e, key) for _, e in points)]
+                            for key in ("value", "low", "high"))  # fmt: skip
+            colour, style = COLOURS[index % SERIES], ("solid", (0, (5, 2)), (0, (2, 2)))[index // SERIES % 3]
+            axes.fill_between(x, low, high, color=colour, alpha=0.1, linewidth=0)
+            axes.plot(x, y, color=colour, linestyle=style, linewidth=1.6, marker="osD^vPX*"[index % 8], markersize=4.5,
+                      label=fitting(name))  # fmt: skip
+        if logarithmic:
+            axes.set_xscale("log")
+            ticks = sorted({at for points in found.values() for at, _ in points})
+            axes.set_xticks(ticks, [f"{at:g}" for at in ticks])
+            axes.minorticks_off()
+        axes.margins(x=0.03)
+        legend_below(figure, axes, columns=2)
+        return as_svg(figure, f"Gain over the task alone against {axis}, with intervals.")

@@ -8,45 +8,31 @@ best on dev records is taken. Of the paper's own settings only some are known, s
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 import numpy as np
 import torch
 
-from raison.attribution.marginalisation import Candidates, candidates_of
-from raison.models.classifier import LOADING_ERRORS, Classifier, expect_folder, first_line
+from raison.models.classifier import Classifier
 from raison.models.slots import bio_tags
 from raison.models.tagger import Tagger
 from raison.records import InputError, Record
 from raison.runs import digest, hash_records
+from raison.sources.explained import PREFIX as EXPLANATION
+from raison.sources.explained import from_explanations
 from raison.sources.noise import noisy
 from raison.studies.tuning import curve
+from raison.studies.variants import Settings, TaskName, Variant, around, families, grid, sources_of
 from raison.training.align import examples, objective_for, trainer_for
-from raison.training.aligned import Alignment
 from raison.training.finetune import few_shot, label_names, load_network
 from raison.training.learners import LabelLearner, Learner, TagLearner
 from raison.training.shots import few_shot_slots
-from raison.training.teachers import Example
 
 Say = Callable[[str], None]
-TaskName = Literal["intent", "slots", "nli"]
-Part = Literal["main", "warm-up", "rounds", "strength", "noise"]
 TUNING = 1000  # seeds of tuning begin here
-NOISE = ("drop", "shift", "swap", "replace")
-
-
-class Variant(msgspec.Struct, frozen=True):
-    """One way to train."""
-
-    name: str
-    alignment: Alignment | None = None  # None = the task alone
-    lr: float = 2e-4
-    epochs: int = 60
-    noise: str | None = None  # kind, see `raison.sources.noise.noisy`
-    rate: float = 0.0  # of the noise
 
 
 class Data(NamedTuple):
@@ -55,40 +41,6 @@ class Data(NamedTuple):
     train: Sequence[Record]
     dev: Sequence[Record]
     test: Sequence[Record]
-
-
-class Settings(msgspec.Struct, frozen=True):
-    """How the study is done."""
-
-    task: TaskName = "intent"
-    shots: tuple[int, ...] = (1,)  # per label or kind of slot; of nli: records in all; 0 = all there are
-    seeds: int = 10
-    tuning_seeds: int = 3
-    batch: int = 24
-    people: str = "soft"  # whose rationales
-    parts: tuple[Part, ...] = ("main",)
-    only: tuple[str, ...] = ()  # families; none = all of the task
-    watched: int = 100  # test records on which the model's reasons are looked at
-    masked_lm: str | None = None  # what `IM masked LM` draws by; None = that family is left out
-
-
-def settings_of(**given: Any) -> Settings:
-    """Check what is asked of a study.
-
-    Raises:
-        InputError: a name or a number is not one of those that can be.
-    """
-    try:
-        settings = msgspec.convert(given, Settings, strict=False)
-    except msgspec.ValidationError as error:
-        raise InputError(f"study: {error}") from None
-    if min(settings.shots, default=-1) < 0:
-        raise InputError("shots: expected numbers of at least 0, by commas")
-    known = families(settings)
-    strange = next((name for name in settings.only if name not in known), None)
-    if strange is not None:
-        raise InputError(f"only {strange!r}: expected some of {', '.join(known)}")
-    return settings
 
 
 class Cell(msgspec.Struct, frozen=True):
@@ -105,78 +57,6 @@ class Cell(msgspec.Struct, frozen=True):
     alignment: float | None = None  # F1 of the model's words and people's, on test records
     normalised_flip_rate: float | None = None
     made_from: Variant | None = None
-
-
-# ----------------------------------------------------------------------------------------------------- variants
-
-
-def families(settings: Settings) -> dict[str, list[Alignment]]:
-    """Give the ways to train with rationales, each with the six settings that are tried."""
-    strengths = [{"alpha": alpha, "margin": margin} for margin in (1.0, 4.0) for alpha in (0.3, 1.0, 3.0)]
-    alphas = [0.03, 0.1, 0.3, 1.0, 3.0, 10.0]
-    warm = {"warm_up": 10}
-
-    def tried(choices: Sequence[Mapping[str, Any]], **same: Any) -> list[Alignment]:
-        return [Alignment(**{**same, **choice}, people=settings.people) for choice in choices]
-
-    found = {
-        "GB sign": tried([{"alpha": 1000 * alpha} for alpha in alphas], by="gradient-sum"),
-        "GB order": tried([{"alpha": alpha} for alpha in alphas], by="gradient-l1"),
-        "IM mask": tried(strengths, replacement="mask"),
-        "IM uniform": tried(strengths, replacement="uniform"),
-        "IM prior": tried(strengths, replacement="prior"),
-        "IM uniform (warm)": tried(strengths, replacement="uniform", **warm),
-        "IM mask (warm)": tried(strengths, replacement="mask", **warm),
-        "IM prior (warm)": tried(strengths, replacement="prior", **warm),
-        "DM one pass": tried([{"alpha": alpha} for alpha in alphas], by="diffmask", **warm),
-        "DM rounds": tried(
-            [{"alpha": alpha} for alpha in alphas], by="diffmask", rounds=10, extractor_epochs=10, **warm
-        ),
-    }
-    if settings.masked_lm is not None:
-        found["IM masked LM"] = tried(strengths, replacement="masked-lm")
-        found["IM masked LM (warm)"] = tried(strengths, replacement="masked-lm", **warm)
-    if settings.task != "slots":
-        found["attention"] = tried([{"alpha": alpha} for alpha in alphas], by="attention")
-    return found
-
-
-def grid(task: TaskName) -> list[Variant]:
-    """Give the settings of the task alone that are tried."""
-    rates = (1e-4, 2e-4, 5e-4) if task != "slots" else (2e-4, 5e-4, 1e-3)
-    return [Variant("task alone", None, lr, epochs) for lr in rates for epochs in (30, 60)]
-
-
-def around(part: Part, best: Variant) -> Iterator[Variant]:
-    """Give what a part of the study varies, all else as in the best setting of a family."""
-    given = best.alignment
-    assert given is not None
-
-    def changed(name: str, **values: Any) -> Variant:
-        alignment = msgspec.structs.replace(given, **values)
-        return msgspec.structs.replace(best, name=f"{best.name}, {name}", alignment=alignment)
-
-    if part == "warm-up":
-        yield from (changed(f"warm-up {epochs}", warm_up=epochs) for epochs in (0, 5, 10, 20, 40))
-    elif part == "rounds":
-        yield from (
-            changed(f"{rounds} rounds of {epochs} extractor epochs", rounds=rounds, extractor_epochs=epochs)
-            for rounds in (1, 3, 5, 10)
-            for epochs in (1, 10, 50)
-        )
-    elif part == "strength":
-        yield from (
-            changed(f"alpha {alpha:g}, margin {margin:g}", alpha=alpha, margin=margin)
-            for alpha in (0.1, 0.3, 1.0, 3.0, 10.0)
-            for margin in (0.25, 1.0, 4.0)
-        )
-    else:
-        rates = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-        yield from (
-            msgspec.structs.replace(best, name=f"{best.name}, {kind} {rate:g}", noise=kind, rate=rate)
-            for kind in NOISE
-            for rate in rates
-        )
 
 
 # -------------------------------------------------------------------------------------------------------- cells
@@ -222,6 +102,7 @@ class Study:
         self.store = Store(Path(out))
         self.mark = digest([model, *map(hash_records, data)])
         tagging = settings.task == "slots"
+        self.sources = sources_of(data.train)
         self.answers = bio_tags([*data.train, *data.dev, *data.test]) if tagging else label_names(data.train)
 
     def run(self) -> list[Cell]:
@@ -239,7 +120,7 @@ class Study:
             yield from (self.cell("main", shots, best, seed) for seed in seeds)
             for part in self.settings.parts:
                 if part != "main" and (part != "rounds" or name.startswith("DM")):
-                    for variant in around(part, best):
+                    for variant in around(part, best, self.sources):
                         yield from (self.cell(part, shots, variant, seed) for seed in seeds)
 
     def best(self, shots: int, tried: Sequence[Variant]) -> Variant:
@@ -251,7 +132,7 @@ class Study:
     def cell(self, part: str, shots: int, variant: Variant, seed: int) -> Cell:
         """Give one cell, trained now if it was not before."""
         on_dev = part == "tuning"
-        key = digest([self.mark, on_dev, shots, seed, self.settings.batch, msgspec.to_builtins(variant)])
+        key = digest([self.mark, on_dev, shots, seed, self.settings.batch, variant.given])
         found = self.store.cells.get(key)
         if found is None:
             records = self._records(shots, seed, variant)
@@ -277,6 +158,8 @@ class Study:
             chosen = (few_shot_slots if self.settings.task == "slots" else few_shot)(everything, shots, seed)
         else:
             chosen = everything
+        if variant.explained:
+            chosen = [_explained(record) for record in from_explanations(chosen)]
         if variant.noise is None or not variant.rate:
             return chosen
         people = self.settings.people
@@ -302,6 +185,12 @@ def _has_rationale(record: Record, people: str) -> bool:
     return any(spans for note in _of(record, people).annotations for spans in (note.rationale or {}).values())
 
 
+def _explained(record: Record) -> Record:
+    """Keep the annotations that were derived from explanations."""
+    kept = tuple(note for note in record.annotations if (note.annotator or "").startswith(EXPLANATION))
+    return msgspec.structs.replace(record, annotations=kept)
+
+
 def _of(record: Record, people: str) -> Record:
     """Keep the annotations of one annotator, if one is named."""
     if people in ("soft", "majority", "union"):
@@ -316,9 +205,7 @@ def train(learner: Learner, records: Sequence[Record], variant: Variant, seed: i
     from transformers.trainer_callback import PrinterCallback
 
     rows = examples(learner, records, variant.alignment)
-    drawn = variant.alignment is not None and variant.alignment.replacement == "masked-lm"
-    candidates = _candidates(settings.masked_lm, learner, rows) if drawn else None
-    objective = objective_for(learner, rows, variant.alignment, seed, candidates)
+    objective = objective_for(learner, rows, variant.alignment, seed)
     steps = -(-len(rows) // settings.batch) * variant.epochs
     with tempfile.TemporaryDirectory() as folder:
         given = TrainingArguments(
@@ -340,17 +227,3 @@ def train(learner: Learner, records: Sequence[Record], variant: Variant, seed: i
         trainer.remove_callback(PrinterCallback)
         trainer.train()
     learner.network.eval()
-
-
-def _candidates(name: str | None, learner: Learner, rows: Sequence[Example]) -> Candidates:
-    """Ask the masked language model what might stand in the place of each token."""
-    from transformers import AutoModelForMaskedLM
-
-    if name is None:
-        raise InputError("masked-lm replacements need --masked-lm")
-    expect_folder(name)
-    try:
-        network = AutoModelForMaskedLM.from_pretrained(name, use_safetensors=True).eval()
-    except LOADING_ERRORS as error:
-        raise InputError(f"{name}: can't be loaded as a masked language model ({first_line(error)})") from None
-    return candidates_of(network.to(learner.scorer.device), learner.scorer, [row.tokens for row in rows])

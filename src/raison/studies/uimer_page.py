@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -10,9 +10,9 @@ from rich.table import Table
 
 from raison.evaluation.statistics import Estimate, bootstrap_mean, holm, sign_flip
 from raison.report.page import render_page, write_page
-from raison.studies.uimer import Cell, Settings
-
-ALONE = "task alone"
+from raison.studies.uimer import Cell
+from raison.studies.uimer_curves import ALONE, gains_of, plots_of, turns_of
+from raison.studies.variants import Settings
 
 
 class Line(NamedTuple):
@@ -36,10 +36,10 @@ def lines_of(cells: Sequence[Cell]) -> list[Line]:
     for cell in cells:
         if cell.part != "tuning":
             groups.setdefault((cell.part, cell.shots, cell.variant), []).append(cell)
-    alone = {(cell.shots, cell.seed): cell.score for cell in cells if cell.variant == ALONE and cell.part == "main"}
+    gained = gains_of(cells)
     lines: list[Line] = []
     for (part, shots, variant), members in groups.items():
-        gains = [cell.score - alone.get((shots, cell.seed), np.nan) for cell in members]
+        gains = [gained.get(f"{part} {cell.key}", np.nan) for cell in members]
         told = variant != ALONE
         lines.append(
             Line(
@@ -111,4 +111,10 @@ def shown(estimate: Estimate | None, *, signed: bool = False) -> str:
 def write_uimer(path: str | Path, cells: Sequence[Cell], settings: Settings) -> None:
     """Write the study as one self-contained page."""
     title = f"Training with rationales: {settings.task}"
-    write_page(path, render_page("uimer.html", title=title, lines=lines_of(cells), settings=settings, shown=shown))
+    given: dict[str, Any] = {
+        "lines": lines_of(cells),
+        "plots": plots_of(cells),
+        "turns": turns_of(cells),
+        "settings": settings,
+    }
+    write_page(path, render_page("uimer.html", title=title, shown=shown, **given))

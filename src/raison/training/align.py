@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from raison.attribution.diffmask import BATCH, new_extractor
-from raison.attribution.marginalisation import Candidates, Replacer, make_replacer
+from raison.attribution.marginalisation import Replacer, make_replacer
 from raison.rationales import check_people, confidence, voted_rationale
 from raison.records import InputError, Record
 from raison.training.aligned import Alignment, Measure, Objective, make_trainer
@@ -84,7 +84,6 @@ def teacher_of(
     learner: Learner,
     rows: Sequence[Example],
     seed: int = 0,
-    candidates: Candidates | None = None,
 ) -> Teacher:
     """Give the attribution that an alignment trains through.
 
@@ -102,10 +101,7 @@ def teacher_of(
     if alignment.by == "occlusion":
         return Occlusion(Replacer("mask", learner.tokenizer))
     corpus = [row.tokens for row in rows]
-    if candidates is None:
-        replacer = make_replacer(alignment.replacement, learner.scorer, corpus, alignment.weights)
-    else:
-        replacer = Replacer(alignment.replacement, learner.tokenizer, corpus, candidates, alignment.weights)
+    replacer = make_replacer(alignment.replacement, learner.scorer, corpus, alignment.weights)
     return InputMarginalisation(replacer, alignment.draws, alignment.most, fresh=alignment.fresh)
 
 
@@ -138,10 +134,9 @@ def objective_for(
     rows: Sequence[Example],
     alignment: Alignment | None = None,
     seed: int = 0,
-    candidates: Candidates | None = None,
 ) -> Objective:
     """Give the losses to train for; without an alignment, the task's alone. Raises what `teacher_of` raises."""
-    teacher = teacher_of(alignment, learner, rows, seed, candidates) if alignment is not None else None
+    teacher = teacher_of(alignment, learner, rows, seed) if alignment is not None else None
     return Objective(learner, teacher, alignment or Alignment())
 
 
