@@ -112,6 +112,22 @@ def test_curves_are_told_beside_the_alignment(place, tmp_path, capsys):
     assert sum({"task", "alignment", "active"} <= row.keys() for row in history) == 2
 
 
+def test_marks_left_in_dev_texts_are_warned_of(place, tmp_path, capsys):
+    rows = [json.loads(line) for line in (place / "data.jsonl").read_text().splitlines()]
+    for row in rows:
+        text = row["fields"]["text"]
+        start, end = next((a, b) for note in row["annotations"] for a, b in (note["rationale"] or {}).get("text", []))
+        row["fields"]["text"] = f"{text[:start]}*{text[start:end]}*{text[end:]}"
+        for note in row["annotations"]:
+            note["rationale"] = {"text": [[start + 1, end + 1]]}
+    (tmp_path / "dev.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ("--epochs", "1", "--dev", tmp_path / "dev.jsonl")
+    assert train(place, tmp_path / "aligned", *options, "--align", "gradient-l1") == 0
+    assert "warning: test records: " in capsys.readouterr().err
+    assert train(place, tmp_path / "alone", *options) == 0
+    assert "warning" not in capsys.readouterr().err
+
+
 QUICK = ("input-marginalisation",)
 
 

@@ -37,3 +37,22 @@ def test_notes_of_a_verdict_name_the_source(share):
     assert f"ig: {share:.0%} of the scores' magnitude (median) is on tokens of no word" in notes
     assert not any(note.startswith("asked: ") and "magnitude" in note for note in notes)
     assert notes_of_scores({"asked": {"0": asked[0]}}) == []
+
+
+def marked(*places):
+    """One record of six words, in which each person marked one of them."""
+    text = "a b c d e f"
+    notes = tuple(Annotation(str(n), None, {"text": (Span(2 * at, 2 * at + 1),)}) for n, at in enumerate(places))
+    return Record(f"{places}", {"text": text}, annotations=notes)
+
+
+@pytest.mark.parametrize(("shared", "ceiling"), [(False, None), (True, 1 / 11)])
+def test_masks_that_never_share_a_word_are_alternatives(shared, ceiling):
+    pairs = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3), (2, 4), (3, 4), (3, 5), (4, 5)]
+    records = [marked(*pair) for pair in pairs] + [marked(5, 5) if shared else marked(5)]
+    said = [Rationale(record.id, "asked", {"text": np.arange(6) == 1}) for record in records]
+    found = evaluate(None, records, said, resamples=100)
+    f1 = next(cell for cell in found.cells if cell.metric == "f1" and cell.source == "asked" and cell.slice == "all")
+    assert f1.frame["human"] == (ceiling if ceiling is None else pytest.approx(ceiling))
+    assert f1.value is not None
+    assert any("alternatives" in note for note in found.notes) != shared

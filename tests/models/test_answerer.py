@@ -8,7 +8,7 @@ import torch
 
 from answerers import TOKENIZERS, causal, tokenizer
 from raison.attribution import extract
-from raison.masking import apply, make_operator
+from raison.masking import ModelInput, apply, make_operator
 from raison.models import Answerer
 from raison.models.answerer import CONTENT_FREE
 from raison.models.chat import render
@@ -50,6 +50,19 @@ def slow_scores(answerer, ids):
             seen.append(token)
         scores.append(total)
     return scores
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_a_replaced_prompt_that_is_too_long_keeps_the_question(chat):
+    made = tokenizer(chat=chat)
+    answerer = Answerer(causal("llama", made, positions=160), made, "nli")
+    (row,) = answerer.encode([Record("1", {"premise": "a book", "hypothesis": "the man reads"})])
+    after = row.ids[int(np.flatnonzero(row.word >= 0)[-1]) + 1 :]
+    assert answerer.tail == len(after) > 1
+    long = np.insert(row.ids, int(np.flatnonzero(row.word >= 0)[0]), np.full(300, row.ids[0]))
+    batch = answerer.pad([ModelInput(long, np.zeros_like(long), np.ones(len(long), dtype=np.bool_))])
+    assert batch.ids.shape == (1, answerer.max_length)
+    np.testing.assert_array_equal(batch.ids[0, -len(after) :].numpy(), after)
 
 
 @pytest.mark.parametrize("chat", [True, False], ids=["chat", "plain"])

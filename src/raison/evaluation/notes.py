@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from raison.evaluation.observe import Predictor, gives_probabilities
 from raison.evaluation.results import Item
-from raison.evaluation.summarise import UNGRADED
+from raison.evaluation.summarise import UNGRADED, are_alternatives
 from raison.rationales import Rationale, WordScores
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ def notes_of(items: Sequence[Item], options: "Options") -> list[str]:
     """Say what a reader must know of any verdict: nothing missing becomes a zero unseen."""
     counts = Counter(what for item in items for what in _missing(item))
     notes = [f"{count} of {len(items)} records: {what}" for what, count in counts.items()]
+    if are_alternatives(items):
+        notes.append("the masks of one record never share a word: alternatives, so there is no human ceiling")
     if options.subset != "all":
         notes.append(f"faithfulness is measured on {options.subset} predictions alone")
     if options.budget == "human":

@@ -78,6 +78,9 @@ RATIOS = {
 }
 
 
+ALTERNATIVES = 10  # records with two masks, from which on it is believed that they never share a word
+
+
 class Settings(NamedTuple):
     """How intervals and tests are made."""
 
@@ -109,6 +112,8 @@ def cells(items: Sequence[Item], withheld: Mapping[str, str], settings: Settings
         settings: of intervals.
     """
     table = columns_of(items)
+    if are_alternatives(items):
+        table = {source: _without_ceiling(columns) for source, columns in table.items()}
     labels = np.array([item.label or "" for item in items])
     slices = {"all": np.ones(len(items), dtype=np.bool_)}
     if len(set(labels)) > 1:
@@ -130,6 +135,23 @@ def cells(items: Sequence[Item], withheld: Mapping[str, str], settings: Settings
     ]
     random = {(cell.metric, cell.slice): cell.value for cell in found if cell.source == "random"}
     return [_beside_random(cell, random) for cell in found]
+
+
+def are_alternatives(items: Sequence[Item]) -> bool:
+    """Whether the masks of one record are alternatives, as evidence groups are, and not several people's opinion.
+
+    So they are taken to be where at least 10 records have two that are not empty, and none has two that share a word.
+    """
+    several = [[set(words) for _, words in item.people if words] for item in items]
+    several = [masks for masks in several if len(masks) > 1]
+    return len(several) >= ALTERNATIVES and all(
+        len(set.union(*masks)) == sum(len(mask) for mask in masks) for masks in several
+    )
+
+
+def _without_ceiling(columns: Columns) -> dict[str, Column]:
+    """Leave what a person would reach undefined: alternatives were never meant to agree."""
+    return {name: np.full_like(c, np.nan) if name.endswith(".human") else c for name, c in columns.items()}
 
 
 def _beside_random(cell: Cell, random: Mapping[tuple[str, str], float | None]) -> Cell:

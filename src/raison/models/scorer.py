@@ -45,6 +45,7 @@ class Scorer:
     device: torch.device
     max_tokens: int  # padded tokens of one batch
     max_length: int  # longest input in tokens
+    tail: int = 1  # tokens at the end of an input that no cut takes away; the last is special in most models
     scored: str = "logit"  # what the scores of labels are
     reads_last: bool  # whether labels are scored at the last token (causal models) or at the first
     _padding: int
@@ -69,13 +70,15 @@ class Scorer:
     def batch(self, inputs: Sequence[ModelInput | Tokens]) -> Batch:
         """Pad inputs on the right to the longest of them; one without any token reads a single padding token.
 
-        An input that replacements have made longer than the model reads loses its last tokens but the very last.
+        An input that replacements have made longer than the model reads loses its last tokens, but never the `tail`.
         """
         return Batch(*(tensor.to(self.device) for tensor in self.pad(inputs)))
 
     def pad(self, inputs: Sequence[ModelInput | Tokens]) -> Batch:
         """Do `batch` without moving anything to the model's device."""
-        inputs = [_cut(row, self.max_length) if len(row.ids) > self.max_length else row for row in inputs]
+        inputs = [
+            _cut(row, self.max_length, self.tail) if len(row.ids) > self.max_length else row for row in inputs
+        ]
         longest = max([1, *(len(row.ids) for row in inputs)])
         ids = np.full((len(inputs), longest), self._padding, dtype=np.int64)
         types = np.zeros((len(inputs), longest), dtype=np.int64)
@@ -208,10 +211,11 @@ def each_once(
     return [[known[key] for key in names] for names in keys]
 
 
-def _cut(row: ModelInput | Tokens, length: int) -> ModelInput | Tokens:
-    """Keep the first tokens of an input and the last, which is special in most models."""
+def _cut(row: ModelInput | Tokens, length: int, tail: int) -> ModelInput | Tokens:
+    """Keep the first tokens of an input and the last, `length` in all."""
     assert isinstance(row, ModelInput), "encoded records are cut by their tokenizer"
-    kept = np.append(np.arange(length - 1), len(row.ids) - 1)
+    last = min(tail, length)
+    kept = np.r_[: length - last, len(row.ids) - last : len(row.ids)]
     return ModelInput(row.ids[kept], row.types[kept], row.attention[kept])
 
 

@@ -18,6 +18,7 @@ from raison.models.scorer import Scorer
 from raison.models.tasks import Task, labels_of, task_of
 from raison.prompting import ask, load_request
 from raison.records import InputError, Record
+from raison.sources.leaks import leaks
 from raison.sources.options import read_options
 from raison.training import Alignment, Config, LoraConfig, finetune, finetune_lora
 from raison.training.align import check_alignment
@@ -99,7 +100,7 @@ def tune(
         data: the records; those of `keep_out` are of LoRA.
         out: the folder of the trained model, or of the adapter.
         given: fields of `raison.training.Config` or `LoraConfig`; None = the default.
-        say: takes lines about how it goes.
+        say: takes lines about how it goes, and warnings of rationales or marks that give labels of dev records away.
         lora: whether it is a causal language model; curves are measured where the dev records have people's words.
         task: of LoRA: what is asked; default: what the records are for.
         alignment: what else is trained for.
@@ -109,6 +110,8 @@ def tune(
         InputError: as the trainings; or something of LoRA is given without it.
     """
     settings = {key: value for key, value in given.items() if value is not None}
+    for line in leaks(data.train, [*data.dev, *data.keep_out]) if alignment else ():
+        say(f"warning: {line}")
     if lora:
         _tune_lora(model, data, out, (task, LoraConfig(**settings), alignment), say, trust)
         say(f"wrote {out} (adapter, tokenizer, raison.json)")
