@@ -173,7 +173,7 @@ def test_litex_as_published(shared):
         "rationale": {"premise": "Sentence1_Highlighted", "hypothesis": "Sentence2_Highlighted"},
         "rationale_format": "indices", "extra": {"category": "explanation_category"},
     }  # fmt: skip
-    found = load(path, mapping=mapping)
+    found = load(path, "table", mapping)
     wanted = {record.id: record for record in read_records(shared / "data" / "litex" / "esnli.jsonl")}
     assert len(found) == 20
 

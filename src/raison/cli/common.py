@@ -30,6 +30,8 @@ data = typer.Typer(help="Look into a file of records.", no_args_is_help=True, ri
 app.add_typer(data, name="data")
 studies = typer.Typer(help="Run a paper's experiments on your model.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(studies, name="study")
+annotators = typer.Typer(help="Learn how one person labels and explains.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(annotators, name="annotators")
 
 File = Annotated[str, Argument(help="Records: a file, or a Hugging Face datasets id.", show_default=False)]
 Data = Annotated[str, Option("--data", help="Records: a file, or a Hugging Face datasets id.")]

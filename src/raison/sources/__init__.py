@@ -9,17 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from raison.records import Fault, InputError, Record, clash
+from raison.sources.argilla import read_argilla
 from raison.sources.common import Item, unknown
 from raison.sources.eraser import read_eraser
 from raison.sources.esnli import read_esnli
 from raison.sources.guess import guess
 from raison.sources.hatexplain import read_hatexplain
 from raison.sources.hub import read_hub
+from raison.sources.label_studio import read_label_studio
+from raison.sources.lewidi import read_lewidi
+from raison.sources.litex import read_litex
+from raison.sources.livenli import read_livenli
 from raison.sources.medical_bios import read_medical_bios
 from raison.sources.options import OptionsLike, read_options
 from raison.sources.ours import read_ours
 from raison.sources.snips import read_snips
 from raison.sources.table import read_table
+from raison.sources.varierr import read_varierr
 
 __all__ = ["SOURCES", "Item", "OptionsLike", "Reader", "checked", "load", "scan"]
 
@@ -33,6 +39,12 @@ SOURCES: dict[str, Reader] = {
     "hatexplain": read_hatexplain,
     "medical-bios": read_medical_bios,
     "snips": read_snips,
+    "varierr": read_varierr,
+    "lewidi": read_lewidi,
+    "livenli": read_livenli,
+    "litex": read_litex,
+    "label-studio": read_label_studio,
+    "argilla": read_argilla,
     "hub": read_hub,
 }
 

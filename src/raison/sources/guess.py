@@ -8,11 +8,20 @@ from typing import Any, cast
 from raison.records import Fault, InputError
 from raison.sources.common import checked_lines, json_lines
 from raison.sources.esnli import COLUMNS
+from raison.sources.livenli import COLUMNS as LIVENLI
 from raison.sources.snips import FILES
 
 _OURS = {"fields", "annotations", "label_set"}
-_ERASER = {"annotation_id", "evidences"}
-_BIOS = {"words", "foil", "annotations"}
+_KEYS = {  # format -> keys of each of its JSON lines
+    "eraser": {"annotation_id", "evidences"},
+    "medical-bios": {"words", "foil", "annotations"},
+    "varierr": {"context", "statement", "entailment", "neutral", "contradiction"},
+    "litex": {"pairID", "explanation", "explanation_category"},
+}
+_WORDS = {  # how the JSON value begins that the file is -> format -> what stands in its first lines
+    b"{": {"hatexplain": (b'"post_tokens"',), "lewidi": (b'"annotation task"',)},
+    b"[": {"label-studio": (b'"annotations"', b'"completed_by"'), "argilla": (b'"fields"', b'"responses"')},
+}
 _HINT = "give a `--format`, or say which column is what: `--map text=COLUMN --map label=COLUMN`"
 
 
@@ -42,30 +51,26 @@ def guess(path: str | Path, mapped: bool) -> str:
         return "records"  # the reader says that it is empty
     line = first[1].lstrip()
     if line[:1] in (b"{", b"["):
-        return _guess_json(place, mapped)
+        return _guess_json(place, line[:1], mapped)
     return _guess_cells(place, line, mapped)
 
 
 def _guess_folder(folder: Path, mapped: bool) -> str:
     if all((folder / name).is_file() for name in FILES):
         return "snips"
+    if (folder / ".argilla").is_dir():
+        return "argilla"
     if mapped:
         return "hub"
     raise InputError(f"{folder}: a folder without {', '.join(FILES)}; expected a file, or {_HINT}")
 
 
-def _guess_json(path: Path, mapped: bool) -> str:
+def _guess_json(path: Path, begin: bytes, mapped: bool) -> str:
     keys = _keys(path)
-    if keys is not None and keys >= _BIOS:
-        return "medical-bios"
-    if keys is not None and keys & _OURS:
-        return "records"
-    if keys is not None and keys >= _ERASER:
-        return "eraser"
-    if _mentions(path, b'"post_tokens"'):
-        return "hatexplain"
-    if mapped:
-        return "table"
+    name = _told_by_keys(keys or set())
+    name = name or next((name for name, words in _WORDS[begin].items() if _mentions(path, words)), None)
+    if name or mapped:
+        return name or "table"
     if keys is None and ".jsonl" in path.name:
         return "records"  # the reader says what is wrong with it
     if keys is None:
@@ -73,10 +78,21 @@ def _guess_json(path: Path, mapped: bool) -> str:
     raise InputError(f"{path}: not a format that can be recognised (it has {', '.join(sorted(keys))[:200]}); {_HINT}")
 
 
-def _mentions(path: Path, word: bytes) -> bool:
-    """Whether a word stands in the first hundred lines."""
-    lines = (item for item in checked_lines(path) if not isinstance(item, Fault))
-    return any(word in line for (_, line), _ in zip(lines, range(100), strict=False))
+def _told_by_keys(keys: set[str]) -> str | None:
+    if keys >= _KEYS["medical-bios"]:
+        return "medical-bios"  # which has annotations, too
+    if keys & _OURS:
+        return "records"
+    return next((name for name, wanted in _KEYS.items() if keys >= wanted), None)
+
+
+def _mentions(path: Path, words: tuple[bytes, ...]) -> bool:
+    """Whether all words stand in the first hundred lines."""
+    lines = (item[1] for item in itertools.islice(checked_lines(path), 100) if not isinstance(item, Fault))
+    waiting = set(words)
+    for line in lines:
+        waiting -= {word for word in waiting if word in line}
+    return not waiting
 
 
 def _keys(path: Path) -> set[str] | None:
@@ -90,6 +106,8 @@ def _keys(path: Path) -> set[str] | None:
 def _guess_cells(path: Path, header: bytes, mapped: bool) -> str:
     if COLUMNS[0].encode() in header and COLUMNS[-1].encode() in header:
         return "esnli"
+    if all(column.encode() in header for column in LIVENLI):
+        return "livenli"
     if mapped:
         return "table"
     if not re.search(r"\.(csv|tsv|txt)(\.gz)?$", path.name) and b"," not in header and b"\t" not in header:

@@ -10,6 +10,7 @@ from raison.records import Annotation, Fault, InputError, Record, Span, problems
 from raison.sources.common import Item, explain, is_missing, majority, unknown
 from raison.sources.marks import FORMATS, unmark
 from raison.sources.options import listed
+from raison.sources.scale import in_range, spelled
 
 
 class ColumnMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,7 +56,7 @@ def column_map(options: Mapping[str, Any]) -> ColumnMap:
         if len(given["fields"]) > 1:
             raise InputError("mapping: `rationale`: say of which field it is, such as `rationale.premise`")
         given["rationale"] = dict.fromkeys(given["fields"], given["rationale"])
-    for name, read in {"label_set": listed, "marks": _marks}.items():
+    for name, read in {"label_set": _label_set, "marks": _marks}.items():
         if isinstance(given.get(name), str):
             given[name] = read(given[name])
     try:
@@ -74,6 +75,11 @@ def _fields(given: Any, loose: dict[str, Any]) -> Any:
             raise InputError(f"mapping: unknown option `{name}`; did you mean `{near[0]}`? (a field: `fields.{name}`)")
     fields: Any = {"text": given} if isinstance(given, str) else given
     return {**cast("dict[str, Any]", fields), **loose} if isinstance(fields, dict) else fields
+
+
+def _label_set(text: str) -> tuple[str, ...]:
+    """Read labels with commas between, or a range such as `-5..5`."""
+    return in_range(text) or listed(text)
 
 
 def _marks(text: str) -> tuple[str, ...]:
@@ -195,6 +201,7 @@ def _needed(row: Mapping[str, Any], column: str, place: str) -> str:
 
 def _label(row: Mapping[str, Any], column: str | None, place: str, mapping: ColumnMap) -> str | None:
     label = _word(row, column, place)
+    label = label and spelled(label, mapping.label_set)
     if label is not None and mapping.label_set and label not in mapping.label_set:
         raise InputError(f"{place}: {label!r} is not one of {', '.join(mapping.label_set)}")
     return label
