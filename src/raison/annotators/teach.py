@@ -1,0 +1,117 @@
+"""Which models a way of teaching trains, and from what: one for all people, or one for each.
+
+Beside each model stands `asked.json`, the wording that it was taught with, so that it is asked in the same way.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from raison.annotators.capo import CapoConfig, capo
+from raison.annotators.export import file_name
+from raison.annotators.preference_pair import PreferencePair
+from raison.annotators.responses import responses_of
+from raison.annotators.sft import SftConfig, sft, turns_of
+from raison.annotators.speakers import PERSON
+from raison.annotators.wording import Wording
+from raison.records import InputError, Record, write_json
+
+SFT = ("sft-pooled", "sft-tag", "sft-person")
+CAPO = ("capo-person", "capo-tag")
+ASKED = "asked.json"
+
+
+class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a model was asked when it was taught."""
+
+    wording: Wording
+    tag: bool  # the prompt names the annotator
+
+
+def teach_sft(  # noqa: PLR0917
+    how: str, model: str, train: Sequence[Record], wording: Wording, out: str | Path, config: SftConfig, **options: Any
+) -> Iterator[tuple[str, Path]]:
+    """Fine-tune on people's responses; yield (person, folder of the model), the person empty for all together.
+
+    Args:
+        how: "sft-pooled" (nobody is named), "sft-tag" (the prompt names the person) or "sft-person" (a model each).
+        model: what is tuned.
+        train: the training items.
+        wording: how they are asked for.
+        out: folder of the model; of `sft-person`, of a folder for each.
+        config: of the training.
+        options: further arguments of `sft`.
+
+    Raises:
+        InputError: as `sft`; or there is no such way.
+    """
+    if how not in SFT:
+        raise InputError(f"how {how!r}: expected {', '.join(SFT)}")
+    said = responses_of(train)
+    for person in sorted({one.annotator for one in said}) if how == "sft-person" else [""]:
+        own = [one for one in said if not person or one.annotator == person]
+        folder = Path(out) / file_name(person) if person else Path(out)
+        yield person, sft(model, turns_of(wording, train, own, tagged=how == "sft-tag"), folder, config, **options)
+        _note(folder, Asked(wording, how == "sft-tag"))
+
+
+def teach_capo(  # noqa: PLR0917
+    how: str,
+    model: str,
+    pairs: Sequence[PreferencePair],
+    asked: Asked,
+    out: str | Path,
+    config: CapoConfig,
+    **options: Any,
+) -> Iterator[tuple[str, Path]]:
+    """Train preferences; yield (person, folder of the model), the person empty for all together.
+
+    Args:
+        how: "capo-tag" (one model, pairs with tags) or "capo-person" (a model each).
+        model: what is tuned, a folder of `teach_sft`; `{annotator}` in it stands for each person's.
+        pairs: of all people.
+        asked: how the pairs were made to ask.
+        out: folder of the model; of `capo-person`, of a folder for each.
+        config: of the training.
+        options: further arguments of `capo`.
+
+    Raises:
+        InputError: as `capo`; there is no such way; the pairs have tags and the way has none, or the other way round;
+            or the model was taught with another wording or other tags.
+    """
+    if how not in CAPO:
+        raise InputError(f"how {how!r}: expected {', '.join(CAPO)}")
+    if asked.tag != (how == "capo-tag"):
+        raise InputError(f"{how}: the pairs were made {'with' if asked.tag else 'without'} tags")
+    groups: dict[str, list[PreferencePair]] = defaultdict(list)
+    for pair in pairs:
+        groups["" if how == "capo-tag" else pair.annotator].append(pair)
+    for person, own in sorted(groups.items()):
+        name = model.replace(PERSON, file_name(person))
+        if (before := read_asked(name)) is not None and before != asked:
+            raise InputError(f"{name}: was taught with another wording than the pairs, or other tags (see its {ASKED})")
+        folder = Path(out) / file_name(person) if person else Path(out)
+        yield person, capo(name, own, folder, config, asked.wording, **options)
+        _note(folder, asked)
+
+
+def read_asked(folder: str | Path) -> Asked | None:
+    """Give how a model was asked when it was taught; None where it does not say.
+
+    Raises:
+        InputError: what it says can't be read.
+    """
+    path = Path(folder) / ASKED
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Asked)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, msgspec.MsgspecError) as error:
+        raise InputError(f"{path}: can't be read ({error})") from None
+
+
+def _note(folder: Path, asked: Asked) -> None:
+    write_json(folder / ASKED, msgspec.to_builtins(asked))

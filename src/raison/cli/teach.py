@@ -1,0 +1,141 @@
+"""`raison annotators train`: a model learns to answer as people do, and then as one person does."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Option
+
+from raison.cli.common import Format, Map, Model, Seed, Trust, annotators, following, quiet, say
+from raison.cli.imitate import Order, Parts, Wording, asked_of, split_of
+from raison.cli.people import Without
+from raison.records import InputError
+
+if TYPE_CHECKING:
+    from raison.annotators.teach import Asked
+
+
+@annotators.command("train")
+def annotators_train(
+    model: Model,
+    how: Annotated[str, Option(help="sft-pooled, sft-tag, sft-person, capo-tag, capo-person.")],
+    out: Annotated[str, Option(help="Folder of the model; of a model for each person, of their folders.")],
+    data: Annotated[str | None, Option(help="Of sft: records, a file or a Hugging Face datasets id.")] = None,
+    split: Parts = None,
+    pairs: Annotated[str | None, Option(help="Of capo: file of `raison annotators pairs`.")] = None,
+    epochs: Annotated[int | None, Option(min=1, help="Passes over the items; sft 3, capo 2.")] = None,
+    lr: Annotated[float | None, Option(help="Highest learning rate; sft 1e-4, capo 1e-5.")] = None,
+    batch: Annotated[int | None, Option(min=1, help="Items per step; 16.")] = None,
+    rank: Annotated[int | None, Option(min=0, help="Of sft: of the adapter; 16. 0 trains all weights.")] = None,
+    beta: Annotated[float | None, Option(help="Of capo: how dear it is to leave the reference; 0.1.")] = None,
+    loss: Annotated[str | None, Option(help="Of capo: sigmoid (default), ipo.")] = None,
+    smoothing: Annotated[float | None, Option(help="Of capo: share of pairs taken to be wrong; 0.")] = None,
+    anchor: Annotated[float | None, Option(help="Of capo: weight of the likelihood of what is chosen; 0.")] = None,
+    mean: Annotated[bool | None, Option("--mean", help="Of capo: score by the mean over tokens, not the sum.")] = None,
+    label_weight: Annotated[float | None, Option(min=0, help="Of capo: of a token of the label; 1.")] = None,
+    explanation_weight: Annotated[float | None, Option(min=0, help="Of capo: of any other token; 1.")] = None,
+    wording: Wording = None,
+    order: Order = None,
+    without: Without = None,
+    seed: Seed = 0,
+    source: Format = None,
+    mapping: Map = None,
+    trust: Trust = False,
+) -> None:
+    """Teach a causal model to answer as people do (sft), then to prefer what one person said (capo).
+
+    Example: raison annotators train --model ID --data varierr.json --split split.json --how sft-tag --out runs/sft-tag
+    """
+    from raison.annotators.teach import CAPO, SFT
+
+    of_both = _given(epochs=epochs, lr=lr, batch=batch, seed=seed)
+    of_sft = _given(rank=rank)
+    of_capo = _given(
+        beta=beta, loss=loss, smoothing=smoothing, anchor=anchor, mean=mean, label_weight=label_weight,
+        explanation_weight=explanation_weight,
+    )  # fmt: skip
+    reading = _given(data=data, split=split, without=without, wording=wording, order=order, source=source, map=mapping)
+    if how not in (*SFT, *CAPO):
+        raise InputError(f"--how {how!r}: expected {', '.join((*SFT, *CAPO))}")
+    _only(how, {**of_capo, **_given(pairs=pairs)} if how in SFT else {**of_sft, **reading})
+    if how in SFT:
+        made = _sft(how, model, out, reading, {**of_both, **of_sft}, trust)
+    else:
+        made = _capo(how, model, out, pairs, {**of_both, **of_capo}, trust)
+    for person, folder in made:
+        say(f"wrote {folder}{f' ({person})' if person else ''}")
+    taught = f"{out}/{{annotator}}" if how.endswith("person") else out
+    say(following("annotators imitate", model=taught, data=data or "FILE", split=split, out="responses.jsonl"))
+
+
+def _sft(
+    how: str, model: str, out: str, reading: dict[str, Any], settings: dict[str, Any], trust: bool
+) -> Iterator[tuple[str, Path]]:
+    from msgspec.structs import replace
+
+    from raison.annotators.sft import SftConfig
+    from raison.annotators.teach import teach_sft
+
+    if "data" not in reading:
+        raise InputError(f"--how {how}: the records are needed (--data)")
+    parts = split_of(reading["data"], *(reading.get(name) for name in ("split", "without", "source", "map")))
+    wording = asked_of(None, parts, reading.get("wording"), reading.get("order")).wording
+    config = replace(SftConfig(), **settings | ({"rank": settings["rank"] or None} if "rank" in settings else {}))
+    quiet()
+    return teach_sft(how, model, parts.train, wording, out, config, trust_remote_code=trust, progress=_progress())
+
+
+def _capo(
+    how: str, model: str, out: str, pairs: str | None, settings: dict[str, Any], trust: bool
+) -> Iterator[tuple[str, Path]]:
+    from msgspec.structs import replace
+
+    from raison.annotators.capo import CapoConfig
+    from raison.annotators.pairs import read_pairs
+    from raison.annotators.teach import teach_capo
+
+    if pairs is None:
+        raise InputError(f"--how {how}: the pairs are needed (--pairs)")
+    config, asked = replace(CapoConfig(), **settings), _asked_by(pairs)
+    quiet()
+    told: dict[str, Any] = {"trust_remote_code": trust, "progress": _progress()}
+    return teach_capo(how, model, read_pairs(pairs), asked, out, config, **told)
+
+
+def _asked_by(pairs: str) -> "Asked":
+    """Give the wording and tag that pairs were made with, as the file beside them says."""
+    from msgspec import MsgspecError, convert
+    from msgspec.json import decode
+
+    from raison.annotators.teach import Asked
+
+    meta = f"{pairs}.meta.json"
+    try:
+        config = decode(Path(meta).read_bytes())["config"]
+        return convert({"wording": config["wording"], "tag": config["tag"]}, Asked)
+    except (OSError, MsgspecError, KeyError, TypeError) as error:
+        raise InputError(f"{meta}: does not say how the pairs were made ({error})") from None
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _only(how: str, others: dict[str, Any]) -> None:
+    """Refuse options that another way of training has."""
+    for name, value in others.items():
+        if value is not None:
+            raise InputError(f"--{name.replace('_', '-')}: not of --how {how}")
+
+
+def _progress() -> Callable[[float, dict[str, float]], None]:
+    """Tell the loss now and then: at each tenth of a training."""
+    last = [-1]
+
+    def tell(share: float, logs: dict[str, float]) -> None:
+        if "loss" in logs and int(share * 10) != last[0]:
+            last[0] = int(share * 10)
+            told = ", ".join(f"{name} {logs[name]:.3f}" for name in ("loss", "margin", "preferred") if name in logs)
+            say(f"{share:4.0%}  {told}")
+
+    return tell

@@ -1,0 +1,207 @@
+"""`raison annotators pairs · train · imitate`, from records to responses."""
+
+import json
+
+import pytest
+
+from answerers import CORPUS, causal, tokenizer
+from faulty_server import Faulty, completion
+from panel import SCALE, panel
+from raison.annotators.pairs import read_pairs
+from raison.annotators.responses import read_responses, responses_of
+from raison.annotators.splits import split_items, write_split
+from raison.cli import main
+from raison.records import write_records
+
+
+@pytest.fixture
+def raison(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    write_records("data.jsonl", panel(15))
+    write_records("rated.jsonl", panel(10, labels=SCALE))
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as end:
+            main(["annotators", *map(str, arguments)])
+        said = capsys.readouterr()
+        return end.value.code, said.out + said.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    place = tmp_path_factory.mktemp("model")
+    words = tokenizer("byte", True, CORPUS)
+    causal("llama", words).save_pretrained(place)
+    words.save_pretrained(place)
+    return place
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_pairs_with_their_books_and_exports(raison, tmp_path):
+    status, said = raison("pairs", "--data", "data.jsonl", "--out", "pairs", "--export", "trl,llama-factory",
+                          "--rejected", "people,own-other-item", "--weigh", "distinctiveness")  # fmt: skip
+    assert status == 0, said
+    made = read_pairs(tmp_path / "pairs/pairs.jsonl")
+    assert len(made) == 9 * 3 * 3  # 15 items are parted 9, 3, 3
+    assert "81 pairs of 9 items" in said
+    assert "no text of the 6 held-out items is in any pair" in said
+    assert "the weights of 81 pairs are lost in the export" in said
+    assert "next: raison annotators train --how capo-person --model 'runs/sft-person/{annotator}'" in said
+    audit = rows(tmp_path / "pairs/audit.jsonl")
+    assert [one["pair"] for one in audit] == [*range(81)]
+    meta = json.loads((tmp_path / "pairs/pairs.jsonl.meta.json").read_text())
+    assert meta["counts"]["sources"] == {"own-other-item": 27, "people": 54}
+    assert meta["config"]["pairs"]["weights"] == ["distinctiveness"]
+    assert sorted(path.name for path in (tmp_path / "pairs/trl").iterdir()) == [f"capo-{who}.jsonl" for who in "abc"]
+    assert "capo-b" in json.loads((tmp_path / "pairs/llama-factory/dataset_info.json").read_text())
+
+
+def test_a_split_file_and_people_who_opted_out_are_honoured(raison, tmp_path):
+    records = panel(15)
+    write_split("split.json", split_items(records, (6, 4, 5), 3), 3)
+    status, said = raison("pairs", "--data", "data.jsonl", "--split", "split.json", "--without", "b", "--out", "pairs",
+                          "--how", "in-context", "--shots", 3, "--json", "told.json")  # fmt: skip
+    assert status == 0, said
+    text = (tmp_path / "pairs/pairs.jsonl").read_text()
+    train = {record.id for record in split_items(records, (6, 4, 5), 3).train}
+    assert {one["record_id"] for one in rows(tmp_path / "pairs/pairs.jsonl")} == train
+    assert "b says" not in text
+    assert "a says" in text
+    assert json.loads((tmp_path / "told.json").read_text())["annotators"] == {"a": 6, "c": 6}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--scope", "some"], "scope 'some': expected all"),
+        (["--export", "csv"], "--export 'csv': expected trl, trl-plain, llama-factory"),
+        (["--samples", "x.jsonl"], "--samples: only beside --rejected sft-sample"),
+        (["--rejected", "sft-sample"], "none of the samples"),
+        (["--weigh", "ordinal"], "ordinal needs labels that are steps of a scale"),
+        (["--how", "persona"], "nothing is known of the people"),
+        (["--known", "x.json"], "--known: only beside --how persona"),
+        (["--wording", "nil"], "did you mean nli"),
+        (["--split", "none.json"], "expected a split file"),
+    ],
+)
+def test_wrong_options_of_pairs_cost_one_line(raison, options, message, tmp_path):
+    status, said = raison("pairs", "--data", "data.jsonl", "--out", "pairs", *options)
+    assert (status, said.count("\n")) == (2, 1)
+    assert message in said
+    assert not (tmp_path / "pairs").exists()
+
+
+def test_a_sample_that_tells_of_a_held_out_item_is_found(raison, tmp_path):
+    split = split_items(panel(15))
+    held_out, train = split.test[0], split.train[0]
+    text = responses_of([held_out])[0].explanation
+    (tmp_path / "samples.jsonl").write_text(
+        json.dumps({"record_id": train.id, "annotator": "pooled", "label": "neutral", "explanation": text}) + "\n"
+    )
+    status, said = raison("pairs", "--data", "data.jsonl", "--out", "pairs", "--rejected", "sft-sample",
+                          "--samples", "samples.jsonl")  # fmt: skip
+    assert status == 2
+    assert f"a text of the held-out item {held_out.id!r}, which no pair may hold (1 such leaks)" in said
+    assert not (tmp_path / "pairs").exists()
+
+
+def test_what_is_known_of_people_is_told(raison, tmp_path):
+    (tmp_path / "known.json").write_text(json.dumps({who: {"Age": f"{place + 30}"} for place, who in enumerate("abc")}))
+    status, said = raison(
+        "pairs", "--data", "data.jsonl", "--out", "pairs", "--how", "persona", "--known", "known.json"
+    )
+    assert status == 0, said
+    for one in read_pairs(tmp_path / "pairs/pairs.jsonl"):
+        assert one.prompt.startswith(f"You are a person of whom this is known: Age: {30 + 'abc'.index(one.annotator)}.")
+
+
+def test_a_server_imitates(raison, tmp_path):
+    def answer(content, attempt):
+        assert "These are some of your earlier answers." in content
+        return (200, completion("Label: 1\nExplanation: so" if "item1\n" not in content else "no"), {})
+
+    with Faulty(answer) as server:
+        command = ["imitate", "--model", "m", "--server", server.url, "--cache", "cache.db", "--data", "rated.jsonl",
+                   "--part", "test", "--how", "in-context", "--shots", 2, "--select", "nearest", "--annotators", "a,c",
+                   "--price", "1,2", "--out", "out.jsonl"]  # fmt: skip
+        status, said = raison(*command)
+        assert status == 0, said
+        assert raison(*command)[0] == 0
+        assert set(server.asked.values()) == {1}
+    given = read_responses(tmp_path / "out.jsonl")
+    assert [one.annotator for one in given] == ["a", "a", "c", "c"]
+    assert f"of {len(given)} replies can't be read" in said
+    assert "4 conversations" in said
+    assert "cost 0.0001" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--samples", 2], "--samples: without --temperature all samples are the same"),
+        (["--part", "all"], "--part 'all': expected train, dev, test"),
+        (["--annotators", "a,z"], "--annotators 'z': answered no training item; there are a, b, c"),
+        (["--how", "magic"], "how 'magic'"),
+        (["--rate", 3], "--rate: only for a model behind a server"),
+        (["--order", "last"], "order 'last'"),
+    ],
+)
+def test_wrong_options_of_imitate_cost_one_line(raison, options, message):
+    status, said = raison("imitate", "--model", "nowhere", "--data", "data.jsonl", "--out", "out.jsonl", *options)
+    assert (status, said.count("\n")) == (2, 1)
+    assert message in said
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--how", "sft"], "--how 'sft': expected sft-pooled, sft-tag, sft-person, capo-person, capo-tag"),
+        (["--how", "sft-tag"], "--how sft-tag: the records are needed (--data)"),
+        (["--how", "sft-tag", "--beta", 0.1], "--beta: not of --how sft-tag"),
+        (["--how", "capo-tag"], "--how capo-tag: the pairs are needed (--pairs)"),
+        (["--how", "capo-tag", "--data", "data.jsonl"], "--data: not of --how capo-tag"),
+        (["--how", "capo-tag", "--pairs", "x.jsonl"], "x.jsonl.meta.json: does not say how the pairs were made"),
+    ],
+)
+def test_wrong_options_of_train_cost_one_line(raison, options, message):
+    status, said = raison("train", "--model", "nowhere", "--out", "run", *options)
+    assert (status, said.count("\n")) == (2, 1)
+    assert message in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["tag", "person"])
+def test_from_records_to_responses(raison, model, form, tmp_path):
+    sft = ["train", "--model", model, "--data", "data.jsonl", "--how", f"sft-{form}", "--wording", "bare",
+           "--epochs", 1, "--rank", 2, "--out", "sft"]  # fmt: skip
+    status, said = raison(*sft)
+    assert status == 0, said
+    tag = ["--tag"] if form == "tag" else []
+    status, said = raison("pairs", "--data", "data.jsonl", "--wording", "bare", *tag, "--out", "pairs")
+    assert status == 0, said
+    place = "{annotator}" if form == "person" else ""
+    capo = ["train", "--model", f"sft/{place}", "--pairs", "pairs/pairs.jsonl", "--how", f"capo-{form}", "--epochs", 1,
+            "--label-weight", 0.5, "--out", "capo"]  # fmt: skip
+    status, said = raison(*capo)
+    assert status == 0, said
+    assert raison(*capo)[0] == 0  # done: found again
+    status, said = raison("imitate", "--model", f"capo/{place}", "--data", "data.jsonl", "--reply-tokens", 5, "--out",
+                          "out.jsonl", "--device", "cpu")  # fmt: skip
+    assert status == 0, said
+    given = read_responses(tmp_path / "out.jsonl")
+    assert len(given) == 3 * 3
+    assert "9 of 9 replies can't be read" in said
+    meta = json.loads((tmp_path / "out.jsonl.meta.json").read_text())
+    assert meta["config"]["wording"]["name"] == "bare"  # asked as it was taught
+    assert meta["config"]["tag"] is (form == "tag")
+    assert len(meta["models"]) == (1 if form == "tag" else 3)
+    other = ["pairs", "--data", "data.jsonl", *tag, "--out", "other"]
+    assert raison(*other)[0] == 0
+    status, said = raison(*capo[:3], "--pairs", "other/pairs.jsonl", *capo[5:-1], "again")
+    assert (status, said.count("\n")) == (2, 1)
+    assert "was taught with another wording than the pairs" in said
