@@ -3,7 +3,43 @@
 Every command is a few lines over the library. What the user gave wrong is answered with one line and exit status 2.
 """
 
-from raison.cli import compare, data, extract, grade, judge, probe, study, train
+from raison.cli import (
+    attribution_judge,
+    compare,
+    data,
+    extract,
+    grade,
+    imitate,
+    imitation,
+    judge,
+    kit,
+    pairs,
+    people,
+    probe,
+    stability,
+    study,
+    teach,
+    train,
+)
 from raison.cli.common import app, main
 
-__all__ = ["app", "compare", "data", "extract", "grade", "judge", "main", "probe", "study", "train"]
+__all__ = [
+    "app",
+    "attribution_judge",
+    "compare",
+    "data",
+    "extract",
+    "grade",
+    "imitate",
+    "imitation",
+    "judge",
+    "kit",
+    "main",
+    "pairs",
+    "people",
+    "probe",
+    "stability",
+    "study",
+    "teach",
+    "train",
+]

@@ -76,9 +76,7 @@ class Scorer:
 
     def pad(self, inputs: Sequence[ModelInput | Tokens]) -> Batch:
         """Do `batch` without moving anything to the model's device."""
-        inputs = [
-            _cut(row, self.max_length, self.tail) if len(row.ids) > self.max_length else row for row in inputs
-        ]
+        inputs = [_cut(row, self.max_length, self.tail) if len(row.ids) > self.max_length else row for row in inputs]
         longest = max([1, *(len(row.ids) for row in inputs)])
         ids = np.full((len(inputs), longest), self._padding, dtype=np.int64)
         types = np.zeros((len(inputs), longest), dtype=np.int64)

@@ -76,7 +76,7 @@ def families(settings: Settings) -> dict[str, list[Alignment]]:
     The sign hinge of Ghaeini et al. 2019 is put on input x gradient and not on the summed gradient, as published, since
     that is 0 behind a layer norm, which is where the embeddings of most encoders go.
     """
-    strengths = [{"alpha": alpha, "margin": margin} for margin in (1.0, 4.0) for alpha in (0.3, 1.0, 3.0)]
+    strengths = [{"alpha": alpha, "margin": margin} for margin in (0.25, 1.0) for alpha in (0.3, 1.0, 3.0)]
     alphas = [0.03, 0.1, 0.3, 1.0, 3.0, 10.0]
     gates = [{"alpha": alpha, "loss": loss} for loss in ("ratio", "margin-strongest") for alpha in (0.3, 1.0, 3.0)]
     warm = {"warm_up": 10}

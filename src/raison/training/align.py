@@ -23,7 +23,7 @@ Curve = Callable[[Any, Sequence[Record]], Mapping[str, float | None]]
 TEACHERS = (*Gradients.COMBINE, "attention", "occlusion", "input-marginalisation", "diffmask")
 RANGES = {
     **dict.fromkeys(("patience", "every", "draws", "rounds", "extractor_epochs"), (1, math.inf)),
-    **dict.fromkeys(("alpha", "margin", "ramp", "stop"), (0, 1e9)),
+    **dict.fromkeys(("alpha", "margin", "ramp", "stop", "doze"), (0, 1e9)),
     **dict.fromkeys(("extractor_rate", "decay"), (1e-9, 1e9)),
     "most": (1e-9, 1),
 }
@@ -42,6 +42,8 @@ def check_alignment(alignment: Alignment) -> Alignment:
     warm_up = alignment.warm_up
     if (isinstance(warm_up, str) and warm_up != "rest") or (isinstance(warm_up, int) and warm_up < 0):
         raise InputError(f"warm-up {warm_up!r}: expected a number of epochs, or rest")
+    if alignment.doze and alignment.by != "input-marginalisation":
+        raise InputError(f"doze: only input-marginalisation can leave records out, not {alignment.by}")
     for name, (least, most) in RANGES.items():
         value = getattr(alignment, name)
         if value is not None and not least <= value <= most:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from raison.attribution.extractor import Kind
 from raison.models.scorer import Batch
+from raison.training.doze import Dozing, add_dozing
 from raison.training.learners import IGNORED, Learner
 from raison.training.losses import LOSSES, defined
 from raison.training.teachers import Example, Step, Teacher, stacked
@@ -37,6 +38,7 @@ class Alignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     replacement: str = "uniform"  # of input-marginalisation, see `raison.attribution.marginalisation.make_replacer`
     draws: int = 4  # of input-marginalisation: how often each set of words is replaced
     fresh: bool = True  # of input-marginalisation: draw anew in every epoch
+    doze: int = 0  # of input-marginalisation: epochs that a record aligned already sits out at most, see `doze.py`
     weights: str = "unbiased"  # of input-marginalisation's draws
     most: float = 0.5  # of input-marginalisation: largest share of words that are taken as the rationale
     gate: Kind = "input"  # of diffmask, see `raison.attribution.extractor.Extractor`
@@ -86,13 +88,15 @@ def rested(metrics: Sequence[float], patience: int) -> int | None:
 class Examples:
     """Training examples as the trainer's data set; what a teacher draws depends on seed, epoch and record alone."""
 
-    def __init__(self, rows: Sequence[Example], teacher: Teacher | None, seed: int) -> None:
-        self.rows, self.teacher, self.seed = rows, teacher, seed
+    def __init__(
+        self, rows: Sequence[Example], teacher: Teacher | None, seed: int, dozing: Dozing | None = None
+    ) -> None:
+        self.rows, self.teacher, self.seed, self.dozing = rows, teacher, seed, dozing
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch it is; with several processes no loader does so, hence `make_trainer`."""
-        self.epoch = epoch if getattr(self.teacher, "fresh", True) else 0
+        self.epoch = epoch
 
     def __len__(self) -> int:
         """How many examples there are."""
@@ -103,8 +107,13 @@ class Examples:
         row = self.rows[index]
         if self.teacher is None:
             return row, {}
-        rng = np.random.default_rng([self.seed, self.epoch, *row.tokens.grid.record_id.encode()])
-        return row, self.teacher.draw(row, rng)
+        drawn_in = self.epoch if getattr(self.teacher, "fresh", True) else 0
+        rng = np.random.default_rng([self.seed, drawn_in, *row.tokens.grid.record_id.encode()])
+        if self.dozing is None:
+            return row, self.teacher.draw(row, rng)
+        sleeps = self.dozing.sleeps(index, self.epoch)
+        drawn = self.teacher.draw(row._replace(target=None) if sleeps else row, rng)
+        return row, {**drawn, "index": np.array([index]), "sleeps": np.array([sleeps])}
 
 
 class Collator:
@@ -132,7 +141,8 @@ class Collator:
         known = defined(target, valid, self.loss) if self.loss else torch.zeros(len(rows), dtype=torch.bool)
         drawn = stacked([one for _, one in given], batch.ids.shape[1])
         if "replaced_of" in drawn:
-            known &= torch.isin(torch.arange(len(rows)), drawn["replaced_of"])
+            taking_part = torch.isin(torch.arange(len(rows)), drawn["replaced_of"])
+            known &= taking_part | drawn.get("sleeps", torch.tensor(False))  # who sits out has the loss 0
         return {"input_ids": found.pop("ids"), **found, "counted": confidence * known, **drawn}
 
 
@@ -167,6 +177,7 @@ class Objective:
     def __init__(self, learner: Learner, teacher: Teacher | None, alignment: Alignment) -> None:
         self.learner, self.teacher, self.alignment = learner, teacher, alignment
         self.name = (alignment.loss or teacher.loss) if teacher else None
+        self.dozing: Dozing | None = None
         self.settings: dict[str, Any] = dict(getattr(teacher, "settings", {}).get(self.name, {}))
         self.settings |= {} if alignment.margin is None else {"margin": alignment.margin}
         self._told: dict[str, tuple[float, float]] = {}  # sums and what to divide them by
@@ -189,6 +200,9 @@ class Objective:
         task = self._tell("task", self.learner.losses(taught.logits, step.gold).sum(), len(step.gold)) / totals[0]
         assert self.name is not None
         losses = LOSSES[self.name](taught.scores, taught.target, taught.valid, **self.settings)
+        if self.dozing is not None:
+            awake = taught.valid.any(dim=1)
+            self.dozing.saw(step.drawn["index"][awake], losses[awake])
         align = self._tell("alignment", (losses * counted).sum(), float(counted.sum())) / totals[1].clamp(min=1e-12)
         self._tell("active", ((losses > 0) & (counted > 0)).sum(), float((counted > 0).sum()))
         weight: Any = self.alignment.alpha * share * self.alignment.every
@@ -278,7 +292,8 @@ def make_trainer(objective: Objective, rows: Sequence[Example], settings: Any, m
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
             return found
 
-    examples = Examples(rows, objective.teacher, settings.seed)
+    objective.dozing = Dozing(len(rows), objective.alignment.doze) if objective.alignment.doze else None
+    examples = Examples(rows, objective.teacher, settings.seed, objective.dozing)
     data: dict[str, Any] = {
         "train_dataset": examples,
         "eval_dataset": [0] if measure else None,  # it reads none itself
@@ -286,6 +301,7 @@ def make_trainer(objective: Objective, rows: Sequence[Example], settings: Any, m
     }
     trainer: Any = Aligned(model=objective.learner.network, args=settings, callbacks=[_counting(examples)], **data)
     trainer.model_accepts_loss_kwargs = True  # so the loss, a mean over a step already, is not divided again
+    add_dozing(trainer, objective.dozing)
     return trainer
 
 

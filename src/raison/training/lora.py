@@ -119,7 +119,7 @@ def finetune_lora(  # noqa: PLR0917
     folder, loading = Path(out), _loading(config, trust_remote_code)
     if not is_done(folder, frame):
         answerer = Answerer.load(model, task, labels=names, **loading)
-        network = _adapted(answerer, str(model), config)
+        network = adapted(answerer.model, str(model), config.rank, config.alpha, config.dropout, config.seed)
         work = part_of(folder)
         rows, counts = examples(answerer, chosen, config.recipe, config.seed, request)
         learner = LabelLearner(answerer, network)
@@ -183,26 +183,38 @@ def _loading(config: LoraConfig, trust: bool) -> dict[str, Any]:
     return {"dtype": "bfloat16" if config.bf16 else "float32", "trust_remote_code": trust}
 
 
-def _adapted(answerer: Answerer, name: str, config: LoraConfig) -> Any:
-    """Put adapters, drawn by the seed, into the model; everything else is frozen."""
+def adapted(model: Any, name: str, rank: int, alpha: int, dropout: float, seed: int) -> Any:  # noqa: PLR0917
+    """Put adapters, drawn by the seed, into a model; everything else is frozen.
+
+    Args:
+        model: any causal language model.
+        name: its folder or hub id, by which the adapter finds it again.
+        rank: of the adapters, which all projections of attention and MLP get.
+        alpha: they are scaled by alpha / rank.
+        dropout: on what they read.
+        seed: of the draw.
+
+    Raises:
+        InputError: the model has an adapter already.
+    """
     import peft
     from transformers import set_seed
     from transformers.pytorch_utils import Conv1D
 
-    if hasattr(answerer.model, "peft_config"):
+    if hasattr(model, "peft_config"):
         raise InputError(f"{name}: has an adapter already; give the model that it was made for")
     settings = peft.LoraConfig(
         task_type="CAUSAL_LM",
-        r=config.rank,
-        lora_alpha=config.alpha,
-        lora_dropout=config.dropout,
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
         target_modules="all-linear",
-        fan_in_fan_out=any(isinstance(module, Conv1D) for module in answerer.model.modules()),
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
     )
-    set_seed(config.seed)
+    set_seed(seed)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")  # peft's to mend
-        network: Any = peft.get_peft_model(answerer.model, settings)
+        network: Any = peft.get_peft_model(model, settings)
     # the adapter is found wherever a later command is started from
     network.peft_config["default"].base_model_name_or_path = str(Path(name).resolve()) if Path(name).is_dir() else name
     return network

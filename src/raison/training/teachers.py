@@ -278,14 +278,13 @@ class DiffMask:
 
     def __call__(self, learner: Learner, step: Step) -> Taught:
         """Run the model once, and let the extractor read it."""
-        words = step.target.shape[1]
         with states.seen(learner.network, step.word.shape[1]) as found:
             logits = learner.forward(step.batch, step.word, return_dict=True).logits
-        if self.loss in self.LOGARITHMIC:
-            scores = word_means(self._log_open(found), step.word, words)
-        else:
-            scores = self.extractor.scores(found, step.word, words=words, sampled=False)
-        return Taught(logits, scores, step.target, step.valid)
+        places = (step.word >= 0).flatten().nonzero()[:, 0]  # no other token has gates: half of a padded batch
+        of_words = [state.flatten(0, 1).index_select(0, places)[None] for state in found]
+        gates = self._log_open(of_words) if self.loss in self.LOGARITHMIC else self.extractor.keep(of_words)
+        each = gates.new_zeros(step.word.numel()).index_copy(0, places, gates[0]).view(step.word.shape)
+        return Taught(logits, word_means(each, step.word, step.target.shape[1]), step.target, step.valid)
 
     def _log_open(self, found: Sequence[Tensor]) -> Tensor:
         """Give log P(gate is not 0) of each token (rows, tokens); of `hidden` gates the mean over the layers."""
