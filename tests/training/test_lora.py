@@ -252,7 +252,10 @@ def test_a_prompt_that_grows_too_long_loses_its_last_tokens_but_the_last():
         assert data[index][0].ids[-1] == row.tokens.ids[-1]
 
 
-def test_every_epoch_has_masks_of_its_own(base, tmp_path, monkeypatch):
+@pytest.mark.parametrize("told", [True, False], ids=["one process", "several"])
+def test_every_epoch_has_masks_of_its_own(base, tmp_path, monkeypatch, told):
+    if not told:  # the loader of several processes tells the data nothing
+        monkeypatch.setattr("accelerate.data_loader.DataLoaderShard.set_epoch", lambda *_: None)
     seen = set()
 
     def spy(name, words, seed, epoch):

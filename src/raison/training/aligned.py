@@ -299,14 +299,14 @@ def make_trainer(objective: Objective, rows: Sequence[Example], settings: Any, m
         "eval_dataset": [0] if measure else None,  # it reads none itself
         "data_collator": Collator(objective.learner, objective.name),
     }
-    trainer: Any = Aligned(model=objective.learner.network, args=settings, callbacks=[_counting(examples)], **data)
+    trainer: Any = Aligned(model=objective.learner.network, args=settings, callbacks=[counting(examples)], **data)
     trainer.model_accepts_loss_kwargs = True  # so the loss, a mean over a step already, is not divided again
     add_dozing(trainer, objective.dozing)
     return trainer
 
 
-def _counting(examples: Examples) -> Any:
-    """Make what tells the data which epoch it is, at the beginning of each."""
+def counting(examples: Any) -> Any:
+    """Make a callback that tells a data set with `set_epoch` which epoch it is; of several processes, each its own."""
     from transformers import TrainerCallback
 
     class Count(TrainerCallback):

@@ -24,7 +24,7 @@ from raison.records import InputError, Record
 from raison.runs import digest, hash_records, provenance
 from raison.training import align
 from raison.training.align import Curve, measure_of
-from raison.training.aligned import Alignment, Measure
+from raison.training.aligned import Alignment, Measure, counting
 from raison.training.finetune import few_shot
 from raison.training.learners import LabelLearner
 from raison.training.recipes import IGNORED, Example, Examples, Recipe, Request, apart, collate, examples
@@ -283,6 +283,7 @@ def _trainer(
         model=network,
         args=_settings(how[0], how[1], len(data), has_dev=measure is not None),
         data_collator=partial(collate, padding=0 if pad is None else pad),
+        callbacks=[counting(data)],
         **given,
     )
     trainer.model_accepts_loss_kwargs = True  # so the loss, a mean over a step already, is not divided again
