@@ -91,7 +91,7 @@ def test_options_of_the_extractor_reach_the_run(place, tmp_path):
     assert train(place, out, "--epochs", "2", "--align", "diffmask", *options, *dev) == 0
     found = told(out)["config"]["alignment"]
     assert found == msgspec.to_builtins(Alignment("diffmask", warm_up="rest", **given))
-    named = {*SETTINGS, *given, "by"}
+    named = {*SETTINGS, *given, "by", "doze"}  # doze is of input marginalisation
     assert set(found) == named  # no setting is left untried
 
 

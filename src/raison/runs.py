@@ -56,6 +56,11 @@ def _version(name: str) -> str:
         return "unknown"
 
 
+def processes() -> tuple[int, int]:
+    """Give the number of this process and how many a launcher (`accelerate launch`, `torchrun`) started: 0, 1 alone."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
 class Unfinished:
     """A file of JSON lines that is written in chunks and may be interrupted at any point.
 

@@ -8,6 +8,8 @@ import pytest
 from numpy.testing import assert_allclose
 from rich.console import Console
 from scipy import stats
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from pages import HOSTILE, Reader, chromium_running, in_a_browser, look_at
 from raison.annotators import crossfit
@@ -24,7 +26,7 @@ from raison.annotators.variance import (
     variance_share,
     without_item,
 )
-from raison.annotators.vectors import fit_vectors, normalised
+from raison.annotators.vectors import fit_vectors, normalised, part_vectors
 from raison.annotators.verdict import Layer, conclude
 from raison.annotators.views import VIEWS, labels_of, surface_statistics
 from raison.records import Annotation, InputError, Record
@@ -86,6 +88,39 @@ def test_vectors_know_only_what_they_were_fitted_on():
     assert np.isfinite(fit_vectors(["", ""], "words")(["x"])).all()
     with pytest.raises(ValueError, match="unknown vectors 'wrods'"):
         fit_vectors(["a"], "wrods")
+    with pytest.raises(ValueError, match="no text"):
+        fit_vectors([], "chars")
+
+
+@pytest.mark.parametrize("kind", ["words", "chars"])
+def test_vectors_of_parts_are_those_of_a_pipeline_fitted_on_each(kind):
+    rng = np.random.default_rng(3)
+    texts = [" ".join(rng.choice(WORDS, 5)) + "." for _ in range(40)]
+    parts = [rng.random(40) < 0.7 for _ in range(2)]
+    settings = {"analyzer": "char", "ngram_range": (2, 5), "lowercase": False} if kind == "chars" else {
+        "ngram_range": (1, 2), "token_pattern": r"\w+"}  # fmt: skip
+    for part, found in zip(parts, part_vectors(texts, kind, parts, dimensions=6), strict=True):
+        terms = TfidfVectorizer(min_df=2, **settings)
+        known = terms.fit_transform([text for text, there in zip(texts, part, strict=True) if there])
+        project = TruncatedSVD(6, random_state=0).fit(known)
+        assert_allclose(found, project.transform(terms.transform(texts)), atol=1e-9)
+
+
+def test_vectors_of_parts_without_terms_are_zeros():
+    everything = np.ones(3, dtype=bool)
+    assert_allclose(part_vectors(["", " ", "."], "words", [everything])[0], np.zeros((3, 1)))
+    only = part_vectors(["", "", "a b"], "words", [np.array([True, True, False])])[0]
+    assert_allclose(only, np.zeros((3, 1)))
+    rare = part_vectors(["a", "b", "c"], "words", [everything])[0]  # no term is in two texts
+    assert rare.shape[0] == 3
+    assert np.abs(rare).sum() > 0
+
+
+def test_an_encoder_is_run_once_for_all_parts():
+    seen = []
+    found = part_vectors(["a", "bb"], lambda texts: seen.append(texts) or np.ones((2, 3)), [np.ones(2, dtype=bool)] * 5)
+    assert len(seen) == 1
+    assert len(found) == 5
 
 
 def test_a_callable_is_taken_as_it_is():
@@ -242,6 +277,12 @@ def test_a_planted_habit_is_found_and_its_layer_named(habit, layer):
     assert first.name == layer
     assert "label" not in {one.name for one in found.finding.layers if one.p_holm <= 0.05}
     assert {"phrasing": "mostly phrasing", "surface": "only punctuation"}[layer] in found.finding.words
+
+
+def test_items_needed_are_those_of_another_view_where_the_whole_is_not_looked_at():
+    found = stability(crowd(habit=stops), ("surface",), plan=QUICK)
+    assert found.finding.items_needed == found.at("surface").items_needed <= 2
+    assert found.finding.words.startswith("learnable from about")
 
 
 def test_a_planted_label_bias_is_named():

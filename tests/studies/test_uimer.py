@@ -1,11 +1,16 @@
 """The study of training with rationales: its cells, its curves and its page."""
 
+import os
+import socket
+import subprocess
+import sys
+
 import msgspec
 import numpy as np
 import pytest
 
 from raison.evaluation.statistics import bootstrap_mean
-from raison.records import Annotation, InputError, Record, Span
+from raison.records import Annotation, InputError, Record, Span, write_records
 from raison.studies.uimer import Cell, Store
 from raison.studies.uimer_curves import plots_of, series_of, turning_rate, turns_of
 from raison.studies.uimer_page import lines_of, write_uimer
@@ -123,3 +128,47 @@ def test_the_page_shows_curves_and_the_turning_rate(tmp_path):
     page = (tmp_path / "study.html").read_text(encoding="utf-8")
     assert page.count('<svg class="plot"') == sum(len(plots) for plots in plots_of(cells).values()) == 2
     assert "0.400 [" in page
+
+
+@pytest.mark.slow
+def test_two_processes_finish_every_cell(tmp_path, tiny):
+    """Both train together; the first one writes. Stopped after some cells, one process goes on from these."""
+    classifier = tiny.build("bert")
+    classifier.model.save_pretrained(tmp_path / "model")
+    classifier.tokenizer.save_pretrained(tmp_path / "model")
+    words = {"a": "happy", "b": "red"}
+    made = []
+    for index in range(12):
+        label = "ab"[index % 2]
+        text = f"the man {words[label]} in the park {index}"
+        start = text.index(words[label])
+        note = Annotation("ann", label, {"text": (Span(start, start + len(words[label])),)})
+        made.append(Record(str(index), {"text": text}, "intent", label, ("a", "b"), (note,)))
+    write_records(tmp_path / "data.jsonl", made)
+    data = tmp_path / "data.jsonl"
+    (tmp_path / "study.py").write_text(
+        "import sys\nfrom raison.cli import main\nfrom raison.studies import uimer\n"
+        "uimer.grid = lambda task: [uimer.Variant('task alone', None, lr, 2) for lr in (1e-4, 2e-4)]\n"
+        "main(sys.argv[1:])\n"
+    )
+    study = [tmp_path / "study.py", "study", "uimer", "--model", tmp_path / "model", "--train", data, "--dev", data]
+    study += ["--test", data, "--seeds", "2", "--tuning-seeds", "1", "--only", "GB order", "--people", "ann"]
+    study += ["--batch", "4", "--out", tmp_path / "out"]
+    with socket.socket() as port:
+        port.bind(("127.0.0.1", 0))
+        number = port.getsockname()[1]
+    launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1"]
+    launch += ["--master_port", number]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [str(part) for part in (sys.executable, *launch, *study)]
+    done = subprocess.run(command, check=False, capture_output=True, env=environment, timeout=500)
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    lines = (tmp_path / "out" / "cells.jsonl").read_bytes().splitlines(keepends=True)
+    cells = [msgspec.json.decode(line, type=Cell) for line in lines]
+    assert len(cells) == len({one.key for one in cells}) == 2 + 2 + 6 + 2
+    assert done.stdout.decode().count("GB order") == 1  # one table
+    (tmp_path / "out" / "cells.jsonl").write_bytes(b"".join(lines[:-2]))
+    command = [str(part) for part in (sys.executable, *study)]
+    done = subprocess.run(command, check=False, capture_output=True, env=environment, timeout=500)
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    assert len((tmp_path / "out" / "cells.jsonl").read_bytes().splitlines()) == len(lines)

@@ -551,6 +551,16 @@ def test_what_cannot_be_trained_through_is_one_line(learners):
         objective.teacher(tagger, step_of(prepare(tagger, "tagger", "gradient")[3]([0])))
 
 
+@pytest.mark.parametrize("loss", [None, "margin-strongest"])
+def test_losses_by_difference_read_log_probabilities_of_gates(learners, loss):
+    learner = learners("bert")
+    _, teacher, _, collated = prepare(learner, "bert", "diffmask", loss=loss)
+    taught = teacher(learner, step_of(collated([0, 1])))
+    scores = taught.scores[taught.valid]
+    assert teacher.loss == (loss or "ratio")
+    assert ((scores <= 0).all() and (scores < 0).any()) if loss else ((scores >= 0).all() and (scores > 0).any())
+
+
 def test_masked_lm_replacements_name_their_model(learners):
     learner = learners("bert")
     rows = examples(learner, records("bert"), Alignment())

@@ -20,6 +20,7 @@ from raison.cli.common import (
     studies,
 )
 from raison.records import InputError
+from raison.runs import processes
 
 if TYPE_CHECKING:
     from raison.records import Record
@@ -100,7 +101,8 @@ def uimer(
 ) -> None:
     """Run the experiments of UIMER: does training with rationales help, with which attribution, and how much.
 
-    Interrupted, it goes on where it stopped.
+    Interrupted, it goes on where it stopped. Several processes (`accelerate launch -m raison study
+    uimer ...`) share the records of each training.
 
     Example: raison study uimer --task intent --model bert-base-uncased --train train.jsonl --dev dev.jsonl
     --test test.jsonl --out runs/uimer
@@ -122,7 +124,10 @@ def uimer(
     )
     quiet()
     records = protocol.Data(_read(train), _read(dev), _read(test))
-    found = protocol.Study(model, records, out, settings, say).run()
+    first = processes()[0] == 0
+    found = protocol.Study(model, records, out, settings, say if first else lambda _: None).run()
+    if not first:
+        return
     write_uimer(f"{out}/study.html", found, settings)
     console().print(uimer_table(found))
     say(f"wrote {out}: study.html, cells.jsonl")

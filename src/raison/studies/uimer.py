@@ -20,7 +20,7 @@ from raison.models.classifier import Classifier
 from raison.models.slots import bio_tags
 from raison.models.tagger import Tagger
 from raison.records import InputError, Record
-from raison.runs import digest, hash_records
+from raison.runs import digest, hash_records, processes
 from raison.sources.explained import PREFIX as EXPLANATION
 from raison.sources.explained import from_explanations
 from raison.sources.noise import noisy
@@ -63,22 +63,23 @@ class Cell(msgspec.Struct, frozen=True):
 
 
 class Store:
-    """Cells on disk, by what they were made from."""
+    """Cells on disk, by what they were made from; of several processes, which all make them, the first one writes."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "cells.jsonl"
+        self.path, self.writes = folder / "cells.jsonl", processes()[0] == 0
         lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
         whole = [line for line in lines if line.endswith(b"\n")]  # one cut off by an interruption is made again
-        if whole != lines:
+        if whole != lines and self.writes:
             self.path.write_bytes(b"".join(whole))
         self.cells = {cell.key: cell for cell in (msgspec.json.decode(line, type=Cell) for line in whole)}
 
     def add(self, cell: Cell) -> None:
         """Append a cell."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab") as file:
-            file.write(msgspec.json.encode(cell) + b"\n")
         self.cells[cell.key] = cell
+        if self.writes:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab") as file:
+                file.write(msgspec.json.encode(cell) + b"\n")
 
 
 class Study:
@@ -213,7 +214,7 @@ def train(learner: Learner, records: Sequence[Record], variant: Variant, seed: i
             num_train_epochs=variant.epochs,
             learning_rate=variant.lr,
             weight_decay=0.01,
-            per_device_train_batch_size=settings.batch,
+            per_device_train_batch_size=-(-settings.batch // processes()[1]),
             warmup_steps=steps // 10,
             seed=seed,
             save_strategy="no",

@@ -99,7 +99,7 @@ def teacher_of(
         return Attention()
     if alignment.by == "diffmask":
         first = [row.tokens for row in rows[:BATCH]]
-        return DiffMask(new_extractor(learner.scorer, first, alignment.gate, seed))
+        return DiffMask(new_extractor(learner.scorer, first, alignment.gate, seed), alignment.loss)
     if alignment.by == "occlusion":
         return Occlusion(Replacer("mask", learner.tokenizer))
     corpus = [row.tokens for row in rows]
