@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: demo test lint check bench docs clean
+.PHONY: demo test slow lint check bench docs clean
 
 # The marker files say what has been installed, so that a second `make` starts at once.
 $(VENV)/.base: pyproject.toml constraints.txt
@@ -19,9 +19,12 @@ $(VENV)/.dev: $(VENV)/.base
 demo: $(VENV)/.base           ## the whole loop on a corpus with a planted truth, no downloads of models or data
 	$(BIN)/raison demo --out raison-demo
 
-test: $(VENV)/.dev            ## everything: quick and slow tests, and the docs with warnings as errors
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+test: $(VENV)/.dev            ## the quick tests, and the docs with warnings as errors
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m 'not slow'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir $(VENV)/site
+
+slow: $(VENV)/.dev            ## the slow tests: trainings, all records of the real data, whole simulations
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m slow
 
 lint: $(VENV)/.dev            ## style and types
 	$(BIN)/ruff check .
