@@ -96,7 +96,7 @@ def plots_of(cells: Sequence[Cell]) -> Mapping[str, list[tuple[str, Markup]]]:
                     c.name: [(x, bootstrap_mean(ys)) for x, ys in zip(c.xs, c.gains, strict=True)] for c in curves
                 }
                 drawn = gains(points, axis, logarithmic=part in LOGARITHMIC)
-                found.setdefault(part, []).append((title, drawn))
+                found.setdefault(part, []).append((f"{title}: gain against {axis}".lstrip(": "), drawn))
     return found
 
 
