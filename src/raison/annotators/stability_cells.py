@@ -6,6 +6,8 @@ from raison.annotators.stability import Looked, Stability
 from raison.annotators.variance import Share
 from raison.evaluation.results import Cell
 
+Frame = dict[str, float | None]  # what a number stands beside
+
 
 def stability_cells(found: Stability) -> list[Cell]:
     """Give every number as a cell beside its references.
@@ -21,7 +23,7 @@ def stability_cells(found: Stability) -> list[Cell]:
             Cell("cramers_v", "category", "all", known.v, None, None, known.n, {"chi2": known.chi2, "p": known.p})
         )
     for layer in found.finding.layers:
-        frame = {"null": layer.null, "p": layer.p, "p_holm": layer.p_holm}
+        frame: Frame = {"null": layer.null, "p": layer.p, "p_holm": layer.p_holm}
         cells.append(Cell("layer_accuracy_1", layer.name, "all", layer.accuracy, None, None, found.responses, frame))
     needed = found.finding.items_needed
     cells.append(Cell("items_needed", "verdict", "all", needed, None, None, found.responses, {}, found.finding.words))
@@ -31,16 +33,17 @@ def stability_cells(found: Stability) -> list[Cell]:
 def _of_view(looked: Looked) -> Iterator[Cell]:
     source = f"{looked.view}/{looked.reduction}"
     for one in looked.identified:
-        value, frame = one.accuracy, {"chance": one.chance}
+        value = one.accuracy
+        chance: Frame = {"chance": one.chance}
         yield Cell(
-            f"accuracy_{one.k}", source, "all", value.value, value.low, value.high, value.n, frame, one.undefined
+            f"accuracy_{one.k}", source, "all", value.value, value.low, value.high, value.n, chance, one.undefined
         )
         yield Cell(f"log_loss_{one.k}", source, "all", one.log_loss, None, None, value.n, {}, one.undefined)
     for null in looked.nulls:
-        frame = {"null_low": null.low, "null_high": null.high, "p": null.p}
+        frame: Frame = {"null_low": null.low, "null_high": null.high, "p": null.p}
         yield Cell(f"tested_accuracy_{null.k}", source, "all", null.observed, None, None, looked.responses, frame)
-    frame = {"p": looked.split_half_p}
-    yield Cell("split_half", source, "all", looked.split_half, None, None, looked.responses, frame)
+    split: Frame = {"p": looked.split_half_p}
+    yield Cell("split_half", source, "all", looked.split_half, None, None, looked.responses, split)
     undefined = "" if looked.exponent is not None else "fewer than two group sizes are off chance and off 1"
     yield Cell(
         "exponent", source, "all", looked.exponent, None, None, looked.responses, {"independent": 0.5}, undefined
