@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from raison.annotators.prompts import Prompts
 from raison.annotators.responses import Response, read_responses
 from raison.annotators.wording import Wording
-from raison.models.batching import bar
+from raison.models.batching import write_chunks
 from raison.models.chat import Reply
 from raison.models.generator import Generator
 from raison.models.server import GIVEN_UP
@@ -93,14 +93,7 @@ def imitate_to_file(
     settled = {**config, **prompts.config, "annotators": [*annotators], "samples": samples}
     work = Unfinished(path, provenance(settled, records, models), CHUNK)
     if not work.finished:
-        done = work.resume()
-        with bar(progress, len(asks)) as advance:
-            advance(done)
-            for start in range(done, len(asks), CHUNK):
-                chunk = asks[start : start + CHUNK]
-                work.append([*_answers(speakers, prompts, chunk)])
-                advance(len(chunk))
-        work.finish(len(asks))
+        write_chunks(work, asks, lambda part: [*_answers(speakers, prompts, part)], progress)
     return read_responses(path)
 
 

@@ -10,7 +10,7 @@ from raison.annotators.choices import UNREAD, read_choice
 from raison.annotators.judge import Question, Wording, conversation
 from raison.annotators.material import Material, draw
 from raison.models.answerer import Answerer
-from raison.models.batching import bar
+from raison.models.batching import write_chunks
 from raison.models.cache import content_hash
 from raison.models.chat import Conversation, Reply, render
 from raison.models.generator import Generator
@@ -170,17 +170,14 @@ def judge_to_file(  # noqa: PLR0917
     talks = [conversation(question, material, wording) for question in questions]
     asked = [content_hash(talk) for talk in talks]
     work = Unfinished(path, {**frame, "questions": digest([len(questions), *questions]), "talks": digest(asked)}, CHUNK)
+
+    def answered(part: Sequence[tuple[Question, Conversation, str]]) -> list[Judged]:
+        heard = judge([question for question, _, _ in part], [talk for _, talk, _ in part])
+        return [Judged(question, said, mark) for (question, _, mark), said in zip(part, heard, strict=True)]
+
     try:
         if not work.finished:
-            done = work.resume()
-            with bar(progress, len(questions)) as advance:
-                advance(done)
-                for start in range(done, len(questions), CHUNK):
-                    part = slice(start, start + CHUNK)
-                    heard = judge(questions[part], talks[part])
-                    work.append([Judged(*row) for row in zip(questions[part], heard, asked[part], strict=True)])
-                    advance(len(heard))
-            work.finish(len(questions))
+            write_chunks(work, [*zip(questions, talks, asked, strict=True)], answered, progress)
     finally:  # a notebook keeps what failed, and with it the lock of the file
         if work.stream is not None:
             work.stream.close()

@@ -24,7 +24,7 @@ from raison.attribution.marginalisation import (
 from raison.attribution.random import random
 from raison.attribution.target import Target, name_targets, parse_target
 from raison.masking import Operator, Unit, corpus_of, make_operator
-from raison.models.batching import bar
+from raison.models.batching import write_chunks
 from raison.models.scorer import Scorer
 from raison.rationales import WordScores, to_row
 from raison.records import InputError, Record
@@ -247,22 +247,16 @@ def extract_to_file(
     work = Unfinished(path, frame, CHUNK)
     if work.finished:
         return len(records)
-    done = work.resume()
     if name in LEARNED:
         kept = Path(f"{path}.extractor.safetensors")
-        if done and kept.exists() and "extractor" not in arguments:
+        if work.resume() and kept.exists() and "extractor" not in arguments:
             arguments["extractor"] = Extractor.load(kept)
         arguments["extractor"] = _extractor(model, records, arguments, progress)
         kept.parent.mkdir(parents=True, exist_ok=True)
         arguments["extractor"].save(kept)
-    with bar(progress, len(records)) as advance:
-        advance(done)
-        for start in range(done, len(records), CHUNK):
-            chunk = records[start : start + CHUNK]
-            work.append(to_row(item) for item in _score(name, model, chunk, (target, arguments)))
-            advance(len(chunk))
-    work.finish(len(records))
-    return done
+    return write_chunks(
+        work, records, lambda part: map(to_row, _score(name, model, part, (target, arguments))), progress
+    )
 
 
 def fingerprint(model: Scorer) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from raison.evaluation.statistics import Estimate, wilson
-from raison.models.batching import bar
+from raison.models.batching import write_chunks
 from raison.records import Record, read_jsonl
 from raison.runs import Unfinished, provenance
 
@@ -84,12 +84,5 @@ def run_to_file(
     """
     work = Unfinished(path, provenance(config, records, models), CHUNK)
     if not work.finished and records:
-        done = work.resume()
-        with bar(progress, len(records)) as advance:
-            advance(done)
-            for start in range(done, len(records), CHUNK):
-                chunk = records[start : start + CHUNK]
-                work.append(check(chunk))
-                advance(len(chunk))
-        work.finish(len(records))
+        write_chunks(work, records, check, progress)
     return list(read_jsonl(path, lambda row: msgspec.convert(row, kind))) if records else []

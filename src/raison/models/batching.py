@@ -1,12 +1,14 @@
 """Batches by token budget from length-sorted inputs, run with one progress bar and a way out of full memory."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+from raison.runs import Unfinished
 
 T = TypeVar("T")
 Indices = NDArray[np.int64]
@@ -111,3 +113,31 @@ def bar(title: str | None, total: int) -> Generator[Callable[[int], None]]:
             shown.update(task, rate=f"{speed:.0f}/s" if speed else "")
 
         yield advance
+
+
+def write_chunks(
+    work: Unfinished, items: Sequence[T], make: Callable[[Sequence[T]], Iterable[Any]], progress: str | None = None
+) -> int:
+    """Make the lines of a file that are missing, chunk by chunk, and give it its name.
+
+    Args:
+        work: the file, with its chunk.
+        items: what lines are made of, one for each.
+        make: gives the lines of some items.
+        progress: title of the progress bar.
+
+    Returns:
+        How many lines stood there before.
+
+    Raises:
+        InputError: another process has been at the file.
+    """
+    done = work.resume()
+    with bar(progress, len(items)) as advance:
+        advance(done)
+        for start in range(done, len(items), work.chunk):
+            part = items[start : start + work.chunk]
+            work.append(make(part))
+            advance(len(part))
+    work.finish(len(items))
+    return done

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from raison.models.answerer import Answerer
-from raison.models.batching import bar
+from raison.models.batching import write_chunks
 from raison.models.chat import Message, Reply
 from raison.models.generator import Generator
 from raison.models.tasks import Task, labels_of, shuffled
@@ -145,15 +145,7 @@ def explain_to_file(
     work = Unfinished(path, provenance(asker.config, records, models), CHUNK)
     if work.finished:
         return len(records)
-    done = work.resume()
-    with bar(progress, len(records)) as advance:
-        advance(done)
-        for start in range(done, len(records), CHUNK):
-            chunk = records[start : start + CHUNK]
-            work.append(to_row(rationale) for rationale in asker.rationales(chunk))
-            advance(len(chunk))
-    work.finish(len(records))
-    return done
+    return write_chunks(work, records, lambda part: map(to_row, asker.rationales(part)), progress)
 
 
 class _Asker:
