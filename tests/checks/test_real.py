@@ -1,9 +1,12 @@
 """Small random models, all checks: states are counted, nothing breaks, files go on where they stopped."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import answerers
+import raison.checks
 from raison.checks import (
     Scored,
     Spoken,
@@ -25,6 +28,7 @@ from raison.records import InputError
 from speakers import LABELS, TASK, TEXTS, record, sentiment, spoken
 
 RECORDS = [record(index) for index in range(3)]
+OURS = Path(raison.checks.__file__).parent / "wording.toml"
 MASK = np.array([False, False, False, True, False, False])
 
 
@@ -150,10 +154,8 @@ def test_rows_of_every_check_come_back_from_disk(tmp_path):
     ],
 )
 def test_faults_in_a_wording_are_named(tmp_path, old, new, message):
-    from raison.checks.wording import data
-
     path = tmp_path / "wording.toml"
-    text = data("wording.toml").decode()
+    text = OURS.read_text(encoding="utf-8")
     assert old in text
     path.write_text(text.replace(old, new), encoding="utf-8")
     with pytest.raises(InputError, match=message.replace("{", r"\{").replace("}", r"\}")):
@@ -161,10 +163,8 @@ def test_faults_in_a_wording_are_named(tmp_path, old, new, message):
 
 
 def test_a_wording_of_ones_own(tmp_path):
-    from raison.checks.wording import data
-
     path = tmp_path / "mine.toml"
-    path.write_text(data("wording.toml").decode().replace("[REDACTED]", "___"), encoding="utf-8")
+    path.write_text(OURS.read_text(encoding="utf-8").replace("[REDACTED]", "___"), encoding="utf-8")
     found = load_wording(str(path))
     subject = spoken(lambda talk: '["good"]' if "JSON" in talk[-1]["content"] else sentiment(talk))
     assert isinstance(subject, Spoken)

@@ -6,8 +6,6 @@ are letters, shuffled for each question, and the order is rotated so that a judg
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from importlib import resources
-from pathlib import Path
 from string import ascii_uppercase
 
 import msgspec
@@ -25,6 +23,7 @@ from raison.annotators.material import (
 )
 from raison.checks.wording import fill
 from raison.models.chat import Message
+from raison.models.shipped import own_or
 from raison.prompting.requests import listed
 from raison.records import InputError
 
@@ -80,14 +79,7 @@ def load_judge_wording(path: str | None = None) -> Wording:
     Raises:
         InputError: the file can't be read or has a fault; one line that names file and field.
     """
-    name = path or "judge.toml"
-    try:
-        content = Path(path).read_bytes() if path else (resources.files("raison.annotators") / name).read_bytes()
-        found = msgspec.toml.decode(content, type=Wording)
-    except OSError as error:
-        raise InputError(f"{name}: can't be read ({error.strerror})") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{name}: {' '.join(str(error).split())}") from None
+    found, name = own_or(path, "raison.annotators", "judge.toml", Wording)
     for key, slots in SLOTS.items():
         for slot in slots:
             if f"{{{slot}}}" not in getattr(found, key):

@@ -17,17 +17,16 @@ TOML file. Those that come with raison lie in `wordings/`; a user gives the path
 The paper's prompts are not known: these are ours.
 """
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 import msgspec
 
 from raison.annotators.responses import Response
+from raison.models.shipped import decoded, named, shipped
 from raison.records import InputError, Record, Span
 
 Order = Literal["label-first", "explanation-first"]
@@ -285,31 +284,16 @@ def load_wording(name: str) -> Wording:
     Raises:
         InputError: there is no such wording or file, or the file has a fault; one line that names file and field.
     """
-    if name in _shipped():
-        return _shipped()[name]
-    path = Path(name)
-    if path.suffix == ".toml":
-        try:
-            return _read(path.read_bytes(), name)
-        except OSError as error:
-            raise InputError(f"{name}: can't be read ({error.strerror})") from None
-    nearest = difflib.get_close_matches(name, _shipped(), n=1)
-    hint = f"did you mean {nearest[0]}?" if nearest else f"expected one of {', '.join(_shipped())}, or a .toml file"
-    raise InputError(f"unknown wording {name!r}; {hint}")
+    return named("wording", name, _shipped(), _read)
 
 
 @cache
 def _shipped() -> dict[str, Wording]:
-    folder = resources.files("raison.annotators") / "wordings"
-    files = sorted((file for file in folder.iterdir() if file.name.endswith(".toml")), key=lambda file: file.name)
-    return {file.name[:-5]: _read(file.read_bytes(), file.name) for file in files}
+    return shipped("raison.annotators", "wordings", _read)
 
 
 def _read(content: bytes, name: str) -> Wording:
-    try:
-        wording = msgspec.toml.decode(content, type=Wording)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:  # a ValidationError is a DecodeError
-        raise InputError(f"{name}: {' '.join(str(error).split())}") from None
+    wording = decoded(content, name, Wording)
     for field, taken in _SLOTS.items():
         _check(f"{name}: `{field}`", getattr(wording, field), taken, {*taken} if field != "question" else set())
     if not all(re.fullmatch(r"\S(.*\S)?", head) and ":" not in head for head in wording.heads):

@@ -15,8 +15,9 @@ import numpy as np
 
 from raison.checks.results import Cost, Summary, rate, states
 from raison.checks.subject import Answer, Said, Subject, explanations
-from raison.checks.wording import Wording, data, load_wording
+from raison.checks.wording import Wording, load_wording
 from raison.evaluation.statistics import Estimate, Values, bootstrap_statistic
+from raison.models.shipped import own_or
 from raison.prompting.wording import normalise
 from raison.records import InputError, Record
 from raison.words import Segmenter, word_grid
@@ -172,7 +173,7 @@ def _insertion(place: Position, word: str, before: Answer, after: Answer, said: 
 @cache
 def word_lists() -> dict[Sort, tuple[str, ...]]:
     """Give the words that are put in, by their sort."""
-    lists = msgspec.toml.decode(data("insertions.toml"), type=dict[str, list[str]])
+    lists, _ = own_or(None, "raison.checks", "insertions.toml", dict[str, list[str]])
     return {"adjective": tuple(lists["adjectives"]), "adverb": tuple(lists["adverbs"])}
 
 

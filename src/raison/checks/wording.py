@@ -3,11 +3,10 @@
 import re
 from collections.abc import Mapping
 from functools import cache
-from importlib import resources
-from pathlib import Path
 
 import msgspec
 
+from raison.models.shipped import own_or
 from raison.records import InputError
 
 _SLOT = re.compile(r"\{(\w+)\}")
@@ -77,14 +76,7 @@ def load_wording(path: str | None = None) -> Wording:
     Raises:
         InputError: the file can't be read or has a fault; one line that names file and field.
     """
-    name = path or "wording.toml"
-    try:
-        content = Path(path).read_bytes() if path else data("wording.toml")
-        found = msgspec.toml.decode(content, type=Wording)
-    except OSError as error:
-        raise InputError(f"{name}: can't be read ({error.strerror})") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:  # a ValidationError is a DecodeError
-        raise InputError(f"{name}: {' '.join(str(error).split())}") from None
+    found, name = own_or(path, "raison.checks", "wording.toml", Wording)
     for table, texts in msgspec.to_builtins(found).items():
         for key, text in texts.items():
             _check(name, f"{table}.{key}", text)
@@ -101,11 +93,6 @@ def _check(file: str, place: str, text: str) -> None:
     strange = sorted(slots.difference(_TAKEN))
     if strange:
         raise InputError(f"{file}: `{place}`: unknown {{{strange[0]}}}; expected {', '.join(_TAKEN)} in braces")
-
-
-def data(name: str) -> bytes:
-    """Give a data file of this room."""
-    return (resources.files("raison.checks") / name).read_bytes()
 
 
 def fill(template: str, known: Mapping[str, str]) -> str:

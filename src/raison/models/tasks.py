@@ -14,11 +14,9 @@ that come with raison lie in `prompts/`; a user gives the path of their own.
 A task with `free = true` asks for a text of the model's own, such as an answer or a summary: it has no labels.
 """
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ import msgspec
 import numpy as np
 
 from raison.models.chat import Message
+from raison.models.shipped import decoded, named, shipped
 from raison.records import InputError, Record
 
 
@@ -98,9 +97,7 @@ def shuffled(labels: Sequence[str], seed: int | None, record_id: str) -> list[st
 
 @cache
 def _shipped() -> dict[str, Task]:
-    folder = resources.files("raison.models") / "prompts"
-    files = sorted((file for file in folder.iterdir() if file.name.endswith(".toml")), key=lambda file: file.name)
-    return {file.name[:-5]: _read(file.read_bytes(), file.name) for file in files}
+    return shipped("raison.models", "prompts", _read)
 
 
 def load_task(name: str) -> Task:
@@ -109,18 +106,8 @@ def load_task(name: str) -> Task:
     Raises:
         InputError: there is no such task or file, or the file has a fault; one line that names it.
     """
-    for known, task in _shipped().items():
-        if name in (known, *task.serves):
-            return task
-    path = Path(name)
-    if path.suffix == ".toml":
-        try:
-            return _read(path.read_bytes(), name)
-        except OSError as error:
-            raise InputError(f"{name}: can't be read ({error.strerror})") from None
-    nearest = difflib.get_close_matches(name, _shipped(), n=1)
-    hint = f"did you mean {nearest[0]}?" if nearest else f"expected one of {', '.join(_shipped())}, or a .toml file"
-    raise InputError(f"unknown task {name!r}; {hint}")
+    suited = [known for known, task in _shipped().items() if name in (known, *task.serves)]
+    return named("task", suited[0] if suited else name, _shipped(), _read)
 
 
 def task_of(records: Sequence[Record], name: str | None = None) -> Task:
@@ -160,10 +147,7 @@ def _own(record: Record) -> tuple[str, ...]:
 
 def _read(content: bytes, name: str) -> Task:
     """Read a task from TOML."""
-    try:
-        task = msgspec.toml.decode(content, type=Task)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:  # a ValidationError is a DecodeError
-        raise InputError(f"{name}: {' '.join(str(error).split())}") from None
+    task = decoded(content, name, Task)
     slots, needed = set[Any](_SLOT.findall(task.prompt)), (*task.fields, *(() if task.free else ("labels",)))
     if not task.fields:
         raise InputError(f"{name}: `fields`: expected at least one field of the records")

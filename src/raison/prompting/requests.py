@@ -5,17 +5,16 @@ it takes in; `requests/words.toml` is the default and says which slots there are
 not used.
 """
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Literal, get_args
 
 import msgspec
 
 from raison.models.chat import Message
+from raison.models.shipped import decoded, named, shipped
 from raison.prompting.parse import Form
 from raison.records import InputError, Record
 from raison.words import Segmenter, whitespace_words
@@ -154,9 +153,7 @@ def listed(names: Sequence[str]) -> str:
 
 @cache
 def _shipped() -> dict[str, Request]:
-    folder = resources.files("raison.prompting") / "requests"
-    files = sorted((file for file in folder.iterdir() if file.name.endswith(".toml")), key=lambda file: file.name)
-    return {file.name[:-5]: _read(file.read_bytes(), file.name) for file in files}
+    return shipped("raison.prompting", "requests", _read)
 
 
 def load_request(name: str) -> Request:
@@ -165,24 +162,11 @@ def load_request(name: str) -> Request:
     Raises:
         InputError: there is no such request or file, or the file has a fault; one line that names file and field.
     """
-    if name in _shipped():
-        return _shipped()[name]
-    path = Path(name)
-    if path.suffix == ".toml":
-        try:
-            return _read(path.read_bytes(), name)
-        except OSError as error:
-            raise InputError(f"{name}: can't be read ({error.strerror})") from None
-    nearest = difflib.get_close_matches(name, _shipped(), n=1)
-    hint = f"did you mean {nearest[0]}?" if nearest else f"expected one of {', '.join(_shipped())}, or a .toml file"
-    raise InputError(f"unknown request {name!r}; {hint}")
+    return named("request", name, _shipped(), _read)
 
 
 def _read(content: bytes, name: str) -> Request:
-    try:
-        request = msgspec.toml.decode(content, type=Request)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:  # a ValidationError is a DecodeError
-        raise InputError(f"{name}: {' '.join(str(error).split())}") from None
+    request = decoded(content, name, Request)
     for table, needed in _NEEDED.items():
         entries: dict[str, str] = getattr(request, table)
         if not entries:
