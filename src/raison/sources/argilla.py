@@ -7,11 +7,10 @@ from typing import Any, cast
 
 import msgspec
 
-from raison.records import Annotation, Fault, InputError, Record, Span, Spans, write_json
+from raison.records import Annotation, InputError, Record, Span, Spans, write_json
 from raison.sources.common import Item, explain, tidy
 from raison.sources.litex import collapsed
-from raison.sources.tools import QUESTIONS, REASON, Asked, asked, chosen, finished, json_elements, new_folder
-from raison.sources.wholes import whole, with_lines
+from raison.sources.tools import QUESTIONS, REASON, Asked, asked, chosen, finished, new_folder, read_elements
 
 _NAME = re.compile(r"(?=.*[a-z0-9])[a-z0-9_-]+")  # what Argilla takes as the name of a field or question
 _MARKED = "marked-"  # before the name of the field in which words are marked
@@ -150,19 +149,7 @@ def read_argilla(path: str | Path) -> Iterator[Item]:
     file = place / "records.json" if place.is_dir() else place
     beside = place / ".argilla" / "settings.json" if place.is_dir() else None
     questions = _read_settings(beside) if beside else None
-    data = whole(file)
-    elements = data if isinstance(data, Fault) else json_elements(file, data)
-    if isinstance(elements, Fault):
-        yield elements
-        return
-    assert isinstance(data, bytes)
-    for line, raw in with_lines(data, elements):
-        try:
-            yield line, _record(msgspec.json.decode(raw, type=_Given), questions)
-        except msgspec.DecodeError as error:
-            yield Fault(str(file), line, explain(error))
-        except InputError as error:
-            yield Fault(str(file), line, str(error))
+    yield from read_elements(file, _Given, lambda given: _record(given, questions))
 
 
 def _read_settings(path: Path) -> _Questions:

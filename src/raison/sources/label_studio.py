@@ -10,11 +10,10 @@ from xml.sax.saxutils import quoteattr
 
 import msgspec
 
-from raison.records import Annotation, Fault, InputError, Record, Span, Spans, write_json, written_whole
+from raison.records import Annotation, InputError, Record, Span, Spans, write_json, written_whole
 from raison.sources.common import Item, explain, tidy, unknown
 from raison.sources.litex import collapsed
-from raison.sources.tools import QUESTIONS, REASON, Asked, asked, chosen, finished, json_elements, new_folder
-from raison.sources.wholes import whole, with_lines
+from raison.sources.tools import QUESTIONS, REASON, Asked, asked, chosen, finished, new_folder, read_elements
 
 _OURS = "raison"  # the key in a task's data under which we find ours again
 _NUMBERS = ("rating", "number")
@@ -111,19 +110,7 @@ def read_label_studio(path: str | Path) -> Iterator[Item]:
     Args:
         path: the export. It is held in memory.
     """
-    data = whole(path)
-    elements = data if isinstance(data, Fault) else json_elements(path, data)
-    if isinstance(elements, Fault):
-        yield elements
-        return
-    assert isinstance(data, bytes)
-    for line, raw in with_lines(data, elements):
-        try:
-            yield line, _record(msgspec.json.decode(raw, type=_Task))
-        except msgspec.DecodeError as error:
-            yield Fault(str(path), line, explain(error))
-        except InputError as error:
-            yield Fault(str(path), line, str(error))
+    return read_elements(path, _Task, _record)
 
 
 def _record(task: _Task) -> Record:

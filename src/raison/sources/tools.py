@@ -4,14 +4,17 @@
 and what may be chosen go out: no gold label, and nothing that others said.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from raison.records import Fault, InputError, Record, distinct, problems
-from raison.sources.common import majority
+from raison.sources.common import Item, explain, majority
+from raison.sources.wholes import whole, with_lines
+
+T = TypeVar("T")
 
 REASON = "reason"  # what a marked word is called
 QUESTIONS = {
@@ -83,6 +86,29 @@ def new_folder(path: str | Path) -> Path:
     except OSError as error:
         raise InputError(f"{path}: can't be written ({error.strerror or error})") from None
     return folder
+
+
+def read_elements(path: str | Path, kind: type[T], record: Callable[[T], Record]) -> Iterator[Item]:
+    """Yield the records of a file that is one JSON array, each with the line on which it begins; it is held in memory.
+
+    Args:
+        path: the file, plain or gzip.
+        kind: of its elements.
+        record: makes a record of one; its `InputError` is a fault of that element.
+    """
+    data = whole(path)
+    elements = data if isinstance(data, Fault) else json_elements(path, data)
+    if isinstance(elements, Fault):
+        yield elements
+        return
+    assert isinstance(data, bytes)
+    for line, raw in with_lines(data, elements):
+        try:
+            yield line, record(msgspec.json.decode(raw, type=kind))
+        except msgspec.DecodeError as error:
+            yield Fault(str(path), line, explain(error))
+        except InputError as error:
+            yield Fault(str(path), line, str(error))
 
 
 def json_elements(path: str | Path, data: bytes) -> list[msgspec.Raw] | Fault:
