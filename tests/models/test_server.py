@@ -62,8 +62,14 @@ def ask(server, contents, **options):
 
 
 def test_replies_keep_the_order_and_each_is_asked_once():
-    contents = [*names(30), "c3", "c0"]
-    with Faulty(delay=0.01) as server:
+    """Of the four that are asked together after the first one, none is answered before all are there."""
+    contents, gate = [*names(30), "c3", "c0"], threading.Barrier(4, timeout=20)
+
+    def together(content, attempt):
+        if content in ("c1", "c2", "c3", "c4"):
+            gate.wait()
+
+    with Faulty(together, delay=0.01) as server:
         generator, replies = ask(server, contents, concurrency=4, price=(1.0, 10.0), seed=5, extra={"top_p": 0.5})
     assert [reply.text for reply in replies] == [f"re: {content}" for content in contents]
     assert {(reply.finish, reply.failure, reply.prompt_tokens, reply.reply_tokens) for reply in replies} == {
