@@ -31,6 +31,7 @@ from raison.annotators.trees import collate
 from raison.annotators.wording import Wording
 from raison.models.generator import LocalGenerator
 from raison.records import InputError, Record
+from stopping import Stop, stop_at
 
 WORDING = Wording("Choose: {labels}", labels={"yes": "yes", "no": "no"}, tag="Annotator: {annotator}")
 HABIT = {"a": "plainly so", "b": "I think it may be", "c": "no doubt!"}
@@ -102,18 +103,6 @@ def same_weights(one, other):
 
 def change(**options):
     return msgspec.structs.replace(QUICK, **options)
-
-
-class Stop(Exception):
-    """What stops a training in these tests."""
-
-
-def stop_at(share):
-    def progress(done, logs):
-        if done >= share:
-            raise Stop
-
-    return progress
 
 
 # ----------------------------------------------------------------------------------------------------- one step
@@ -195,7 +184,6 @@ def test_weights_scale_the_gradient_and_betas_are_the_pairs_own(tuned):
 TRL = {
     "sigmoid": (CapoConfig(beta=0.3), {"loss_type": ["sigmoid"]}),
     "ipo": (CapoConfig(beta=0.3, loss="ipo", mean=True), {"loss_type": ["ipo"]}),
-    "smoothed": (CapoConfig(beta=0.3, smoothing=0.2), {"loss_type": ["robust"], "label_smoothing": 0.2}),
 }
 
 

@@ -27,6 +27,7 @@ from raison.training.learners import LabelLearner
 from raison.training.losses import LOSSES
 from raison.training.rounds import Rounds, State
 from raison.words import whitespace_words
+from stopping import Stop, stop_at
 
 CUES = {"entailment": "happy", "neutral": "red", "contradiction": "sleeps"}
 PLACES = ("in the park", "with a book", "and reads", "not the dog")
@@ -393,18 +394,6 @@ def test_alignment_is_learned(base, tmp_path, by):
     finetune(base, RECORDS, tmp_path / "out", config=Config(epochs=12, lr=2e-3, batch=8), alignment=alignment)
     losses = [log["alignment"] for log in told(tmp_path / "out")["history"] if "alignment" in log]
     assert min(losses[-3:]) < 0.8 * losses[0]
-
-
-class Stop(Exception):
-    """What stops a training in these tests."""
-
-
-def stop_at(share):
-    def progress(done, logs):
-        if done >= share:
-            raise Stop
-
-    return progress
 
 
 ROUNDS = Alignment("diffmask", rounds=2, extractor_epochs=1, warm_up=1, decay=0.5)

@@ -22,23 +22,10 @@ from raison.records import InputError, Record
 from raison.testbed import make_corpus
 from raison.training import Config, few_shot, finetune
 from raison.training.finetune import label_names
+from stopping import Stop, stop_at
 
 LABELS = ("positive", "neutral", "negative")
 QUICK = Config(epochs=2, lr=1e-3, batch=8)
-
-
-class Stop(Exception):
-    """What stops a training in these tests."""
-
-
-def stop_at(share):
-    """Make a progress callback that interrupts when so much is done."""
-
-    def progress(done, logs):
-        if done >= share:
-            raise Stop
-
-    return progress
 
 
 def weights(folder):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from answerers import TOKENIZERS, causal, tokenizer
-from raison.masking import make_operator
+from raison.masking import apply, make_operator
 from raison.models import Answerer
 from raison.models.generator import LocalGenerator
 from raison.models.scorer import projected
@@ -33,6 +33,7 @@ from raison.training.recipes import (
     marked_words,
     plain_request,
 )
+from stopping import Stop, stop_at
 
 CUES = {"positive": "good", "negative": "awful"}
 LABELS = tuple(CUES)
@@ -88,18 +89,6 @@ def weights(folder):
 def same_weights(one, other):
     first, second = weights(one), weights(other)
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
-
-
-class Stop(Exception):
-    """What stops a training in these tests."""
-
-
-def stop_at(share):
-    def progress(done, logs):
-        if done >= share:
-            raise Stop
-
-    return progress
 
 
 # ------------------------------------------------------------------------------------------------------ examples
@@ -250,6 +239,24 @@ def test_a_prompt_that_grows_too_long_loses_its_last_tokens_but_the_last():
     for index, row in enumerate(rows):
         assert len(data[index][0].ids) <= 20
         assert data[index][0].ids[-1] == row.tokens.ids[-1]
+
+
+def test_a_prompt_that_grows_too_long_keeps_the_question_as_in_an_evaluation():
+    model = make()
+    rows, _ = examples(model, TRAIN, "label", 0)
+    model.max_length = max(len(row.tokens.ids) for row in rows) + 1
+    config = msgspec.structs.replace(QUICK, mask="text:a very long one", seed=1)
+    data, operator = lora._data(model, rows, TRAIN, config), make_operator("text:a very long one", model.tokenizer)
+    grown = 0
+    for index, (tokens, _) in enumerate(rows):
+        mask = drawn_mask(tokens.grid.record_id, len(tokens.grid), 1, 0)
+        whole = apply(operator, tokens, mask[None])[0]
+        grown += len(whole.ids) > model.max_length
+        (ids,) = model.pad([whole]).ids.tolist()
+        assert data[index][0].ids.tolist() == ids
+        assert ids[-model.tail :] == tokens.ids[-model.tail :].tolist()
+    assert model.tail > 1
+    assert grown > 3
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["one process", "several"])

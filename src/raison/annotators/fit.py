@@ -12,7 +12,16 @@ from raison.annotators.policy import Policy, token_log_probabilities
 from raison.annotators.trees import Steps, Unit, collate
 from raison.models.generator import LocalGenerator
 from raison.records import InputError
-from raison.training.runs import Progress, arguments, finish, last_checkpoint, part_of, watch
+from raison.training.runs import (
+    Progress,
+    arguments,
+    counting,
+    evaluated,
+    finish,
+    last_checkpoint,
+    part_of,
+    watch,
+)
 
 WARM_UP = 0.03  # share of the steps in which the learning rate rises
 CHOSEN_BY = "score"  # the measure by which an epoch is chosen
@@ -48,6 +57,12 @@ def check(config: Any) -> None:
         raise InputError("dropout must be at least 0 and below 1, seed and weight_decay at least 0")
 
 
+def chosen_by(measure: Measure | None) -> dict[str, Any]:
+    """Give what a training's frame says of its measure, whose `config`, if it has one, tells what the choice is by."""
+    config = getattr(measure, "config", None)
+    return {} if config is None else {"chosen_by": config}
+
+
 def in_bfloat16(wanted: bool | None) -> bool:
     """Settle whether bfloat16 is used: as wanted, or else where the accelerator has it."""
     return torch.cuda.is_available() and torch.cuda.is_bf16_supported() if wanted is None else wanted
@@ -72,10 +87,16 @@ def fit(policy: Policy, items: Sequence[Sequence[Unit]], objective: Objective, c
     watch(trainer, config.patience if run.measure else None, run.progress)
     trainer.train(resume_from_checkpoint=last_checkpoint(part_of(run.folder)))
     if trainer.is_world_process_zero():
-        told = {**run.frame, "counts": {**run.counts, "together": policy.together}}
+        counts = {**run.counts, "together": policy.together, "parameters": trained(policy.network)}
+        told = {**run.frame, "counts": counts}
         saving = {"save_embedding_layers": False} if hasattr(policy.network, "peft_config") else {}
         finish(trainer, policy.tokenizer, run.folder, told, **saving)
     trainer.accelerator.wait_for_everyone()
+
+
+def trained(network: Any) -> int:
+    """Count the parameters that are trained."""
+    return sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
 
 
 def _settings(config: Any, run: Run, items: int) -> Any:
@@ -115,7 +136,7 @@ def make_trainer(
         measure: of the model, after an epoch; its "score" chooses the epoch that is kept.
     """
     from torch.utils.data import SequentialSampler
-    from transformers import Trainer, TrainerCallback
+    from transformers import Trainer
 
     seen: dict[str, list[Tensor]] = {}
 
@@ -143,23 +164,14 @@ def make_trainer(
             super().log({**logs, **taken(seen)} if "loss" in logs else logs, *rest, **named)
 
         def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-            found: Any = {f"eval_{name}": value for name, value in measured(policy, measure).items()}
-            self.log(dict(found))
-            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
-            return found
-
-    class Count(TrainerCallback):
-        """Tells the batches which epoch it is; with several processes no loader does so."""
-
-        def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            steps.set_epoch(round(state.epoch or 0.0))
+            return evaluated(self, measured(policy, measure))
 
     given: dict[str, Any] = {"train_dataset": steps, "eval_dataset": [0] if measure else None}  # it reads none itself
     trainer: Any = Tutor(
         model=policy.network,
         args=settings,
         data_collator=lambda rows: collate(rows[0][0], policy.padding, counted=rows[0][1]),
-        callbacks=[Count()],
+        callbacks=[counting(steps)],
         **given,
     )
     trainer.model_accepts_loss_kwargs = True  # so the loss, a mean over a step already, is not divided again

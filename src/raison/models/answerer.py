@@ -90,8 +90,7 @@ class Answerer(Scorer):
         self.scored, self.normalise, self.calibrate, self.shuffle = score, normalise, calibrate, shuffle
         known = (tokenizer.pad_token_id, tokenizer.eos_token_id)
         self._padding = next((index for index in known if index is not None), 0)
-        self.label_ids = self._label_ids()
-        self.tail = self._tail()
+        self.label_ids, self.tail = self._ending()
         self._branches = grow(self.label_ids)
         self.max_length = longest(model.config, tokenizer) - max(len(ids) for ids in self.label_ids)
         self._sizes = torch.tensor([len(ids) for ids in self.label_ids], dtype=torch.float32, device=self.device)
@@ -181,19 +180,19 @@ class Answerer(Scorer):
             ids, word = ids[kept], word[kept]
         return Tokens(grid, ids, np.zeros_like(ids), word)
 
-    def _tail(self) -> int:
-        """Count the tokens of a prompt after its last text: they ask the question, and end where the answer begins."""
-        record = Record("", dict.fromkeys(self.task.fields, "x"))
-        prompt = lay_out(self.tokenizer, self.task, record, self.labels)
-        _, offsets = tokens_of(self.tokenizer, prompt.text, prompt.add_special)
-        word = words_of_places(offsets, word_grid(record, self.segment), prompt.places)
-        return len(word) - 1 - int(np.flatnonzero(word >= 0)[-1])
+    def _ending(self) -> tuple[list[list[int]], int]:
+        """Give the tokens of each label as they follow a prompt, and how many tokens it has after its last text.
 
-    def _label_ids(self) -> list[list[int]]:
-        """Give the tokens of each label as they follow the prompt."""
+        These ask the question, and end where the answer begins.
+        """
         record = Record("", dict.fromkeys(self.task.fields, "x"))
         prompt = lay_out(self.tokenizer, self.task, record, self.labels)
-        before, _ = tokens_of(self.tokenizer, prompt.text, prompt.add_special)
+        before, offsets = tokens_of(self.tokenizer, prompt.text, prompt.add_special)
+        word = words_of_places(offsets, word_grid(record, self.segment), prompt.places)
+        return self._label_ids(prompt, before), len(word) - 1 - int(np.flatnonzero(word >= 0)[-1])
+
+    def _label_ids(self, prompt: Prompt, before: Ints) -> list[list[int]]:
+        """Give the tokens of each label as they follow a prompt, of which `before` are the tokens."""
         space = "" if prompt.text[-1:].isspace() or self.tokenizer.chat_template else " "
         found: dict[tuple[int, ...], str] = {}
         for label in self.labels:

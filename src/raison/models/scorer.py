@@ -76,7 +76,7 @@ class Scorer:
 
     def pad(self, inputs: Sequence[ModelInput | Tokens]) -> Batch:
         """Do `batch` without moving anything to the model's device."""
-        inputs = [_cut(row, self.max_length, self.tail) if len(row.ids) > self.max_length else row for row in inputs]
+        inputs = [cut(row, self.max_length, self.tail) if len(row.ids) > self.max_length else row for row in inputs]
         longest = max([1, *(len(row.ids) for row in inputs)])
         ids = np.full((len(inputs), longest), self._padding, dtype=np.int64)
         types = np.zeros((len(inputs), longest), dtype=np.int64)
@@ -209,8 +209,8 @@ def each_once(
     return [[known[key] for key in names] for names in keys]
 
 
-def _cut(row: ModelInput | Tokens, length: int, tail: int) -> ModelInput | Tokens:
-    """Keep the first tokens of an input and the last, `length` in all."""
+def cut(row: ModelInput | Tokens, length: int, tail: int) -> ModelInput:
+    """Keep the first tokens of an input that is longer than `length`, and its last, the `tail`: `length` in all."""
     assert isinstance(row, ModelInput), "encoded records are cut by their tokenizer"
     last = min(tail, length)
     kept = np.r_[: length - last, len(row.ids) - last : len(row.ids)]

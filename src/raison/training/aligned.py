@@ -18,6 +18,7 @@ from raison.models.scorer import Batch
 from raison.training.doze import Dozing, add_dozing
 from raison.training.learners import IGNORED, Learner
 from raison.training.losses import LOSSES, defined
+from raison.training.runs import counting, evaluated
 from raison.training.teachers import Example, Step, Teacher, stacked
 
 Measure = Callable[[], Mapping[str, float | None]]
@@ -287,10 +288,7 @@ def make_trainer(objective: Objective, rows: Sequence[Example], settings: Any, m
             super().log({**logs, **objective.told()} if "loss" in logs else logs, *rest, **named)
 
         def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-            found: Any = {f"eval_{what}": value for what, value in (measure() if measure else {}).items()}
-            self.log(dict(found))
-            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
-            return found
+            return evaluated(self, measure() if measure else {})
 
     objective.dozing = Dozing(len(rows), objective.alignment.doze) if objective.alignment.doze else None
     examples = Examples(rows, objective.teacher, settings.seed, objective.dozing)
@@ -303,14 +301,3 @@ def make_trainer(objective: Objective, rows: Sequence[Example], settings: Any, m
     trainer.model_accepts_loss_kwargs = True  # so the loss, a mean over a step already, is not divided again
     add_dozing(trainer, objective.dozing)
     return trainer
-
-
-def counting(examples: Any) -> Any:
-    """Make a callback that tells a data set with `set_epoch` which epoch it is; of several processes, each its own."""
-    from transformers import TrainerCallback
-
-    class Count(TrainerCallback):
-        def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            examples.set_epoch(round(state.epoch or 0.0))
-
-    return Count()

@@ -24,11 +24,22 @@ from raison.records import InputError, Record
 from raison.runs import digest, hash_records, provenance
 from raison.training import align
 from raison.training.align import Curve, measure_of
-from raison.training.aligned import Alignment, Measure, counting
+from raison.training.aligned import Alignment, Measure
 from raison.training.finetune import few_shot
 from raison.training.learners import LabelLearner
 from raison.training.recipes import IGNORED, Example, Examples, Recipe, Request, apart, collate, examples
-from raison.training.runs import Progress, arguments, begin, finish, is_done, last_checkpoint, part_of, watch
+from raison.training.runs import (
+    Progress,
+    arguments,
+    begin,
+    counting,
+    evaluated,
+    finish,
+    is_done,
+    last_checkpoint,
+    part_of,
+    watch,
+)
 
 WARM_UP = 0.03  # share of the steps in which the learning rate rises
 
@@ -226,7 +237,7 @@ def _data(answerer: Answerer, rows: Sequence[Example], records: Sequence[Record]
         name = config.mask or default_name(answerer.tokenizer)
         corpus = corpus_of(records) if name == "unigram" else ()
         operator = make_operator(name, answerer.tokenizer, corpus=corpus, seed=config.seed)
-    return Examples(rows, answerer.max_length, operator, config.seed)
+    return Examples(rows, answerer.max_length, operator, config.seed, answerer.tail)
 
 
 # ------------------------------------------------------------------------------------------------------ trainer
@@ -272,10 +283,7 @@ def _trainer(
             return answer_losses(self.accelerator.unwrap_model(model), inputs, model).sum() / num_items_in_batch
 
         def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-            found: Any = {f"eval_{name}": value for name, value in (measure() if measure else {}).items()}
-            self.log(dict(found))
-            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
-            return found
+            return evaluated(self, measure() if measure else {})
 
     pad = answerer.tokenizer.pad_token_id
     given: dict[str, Any] = {"train_dataset": data, "eval_dataset": [0] if measure else None}  # it reads none itself

@@ -22,6 +22,7 @@ from raison.masking import ModelInput, Operator, apply
 from raison.models.answerer import Answerer
 from raison.models.chat import GAP, Conversation
 from raison.models.generator import LocalGenerator
+from raison.models.scorer import cut
 from raison.records import InputError, Record
 from raison.words import Mask, Tokens, human_masks, word_grid
 
@@ -219,13 +220,16 @@ class Examples:
 
     Args:
         rows: what to train on.
-        limit: tokens of a prompt; a replacement that makes one longer costs it the last tokens but the very last.
+        limit: tokens of a prompt; one that replacements make longer loses its last tokens, but never the `tail`.
         operator: what stands in the place of masked words; None = nothing is masked.
         seed: of the masks.
+        tail: tokens at the end of a prompt that ask the question, see `Answerer`.
     """
 
-    def __init__(self, rows: Sequence[Example], limit: int, operator: Operator | None = None, seed: int = 0) -> None:
-        self.rows, self.limit, self.operator, self.seed = rows, limit, operator, seed
+    def __init__(
+        self, rows: Sequence[Example], limit: int, operator: Operator | None = None, seed: int = 0, tail: int = 1
+    ) -> None:
+        self.rows, self.limit, self.operator, self.seed, self.tail = rows, limit, operator, seed, tail
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -243,10 +247,7 @@ class Examples:
             return ModelInput(tokens.ids, tokens.types, np.ones(len(tokens.ids), dtype=np.bool_)), answer
         mask = drawn_mask(tokens.grid.record_id, len(tokens.grid), self.seed, self.epoch)
         given = apply(self.operator, tokens, mask[None])[0]
-        if len(given.ids) > self.limit:
-            kept = np.append(np.arange(self.limit - 1), len(given.ids) - 1)
-            given = ModelInput(given.ids[kept], given.types[kept], given.attention[kept])
-        return given, answer
+        return (cut(given, self.limit, self.tail) if len(given.ids) > self.limit else given), answer
 
 
 def collate(rows: Sequence[tuple[ModelInput, tuple[int, ...]]], padding: int) -> dict[str, torch.Tensor]:

@@ -4,9 +4,10 @@ Until a training is done everything is in `OUT.part`; its `raison.json` says wha
 its name, and `raison.json` also has what came of it.
 """
 
+import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,31 @@ def arguments(config: Any, work: Path, has_dev: bool, **more: Any) -> Any:
         **(by_dev if has_dev else {}),
         **more,
     )
+
+
+def evaluated(trainer: Any, measures: Mapping[str, float | None]) -> dict[str, float]:
+    """Do what a trainer's `evaluate` does with what was measured: log it, tell the callbacks, and give it.
+
+    A measure to choose by that is missing is logged as such, and for the choice below every other.
+    """
+    found: Any = {f"eval_{name}": value for name, value in measures.items()}
+    trainer.log(dict(found))
+    chosen_by = f"eval_{trainer.args.metric_for_best_model}"
+    if found.get(chosen_by, 0.0) is None:
+        found[chosen_by] = -math.inf
+    trainer.control = trainer.callback_handler.on_evaluate(trainer.args, trainer.state, trainer.control, found)
+    return found
+
+
+def counting(data: Any) -> Any:
+    """Make a callback that tells a data set with `set_epoch` which epoch it is: of several processes, each its own."""
+    from transformers import TrainerCallback
+
+    class Count(TrainerCallback):
+        def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            data.set_epoch(round(state.epoch or 0.0))
+
+    return Count()
 
 
 def watch(trainer: Any, patience: int | None, progress: Progress | None) -> None:
