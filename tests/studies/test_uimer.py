@@ -88,8 +88,16 @@ def test_every_family_is_tuned_with_the_same_care(task):
     for tried in found.values():
         for alignment in tried:
             check_alignment(alignment)
-    assert len(grid(task)) == 6
+    assert len(grid(task, 7)) == 6
     assert ("attention" in found) == (task != "slots")
+
+
+def test_of_more_records_a_training_is_shorter_and_so_is_its_warm_up():
+    lengths = {size: sorted({one.epochs for one in grid("nli", size)}) for size in (7, 100, 500, 13_084)}
+    assert lengths == {7: [30, 60], 100: [15, 30], 500: [3, 6], 13_084: [2, 4]}
+    settings = Settings(task="nli")
+    assert {one.warm_up for one in families(settings)["IM uniform (warm)"]} == {10}
+    assert {one.warm_up for one in families(settings, 6)["IM uniform (warm)"]} == {2}
 
 
 def test_sources_of_rationales_are_found():

@@ -98,6 +98,7 @@ def uimer(
     only: Annotated[str | None, Option(help="Families, by commas; default: all.")] = None,
     masked_lm: Annotated[str | None, Option(help="A masked language model with the same tokenizer.")] = None,
     batch: Annotated[int, Option(min=1, help="Records per step.")] = 24,
+    bf16: Annotated[bool, Option("--bf16", help="Train in bfloat16, where the device can.")] = False,
 ) -> None:
     """Run the experiments of UIMER: does training with rationales help, with which attribution, and how much.
 
@@ -121,6 +122,7 @@ def uimer(
         parts=parted(parts),
         only=parted(only) if only else [],
         masked_lm=masked_lm,
+        bf16=bf16,
     )
     quiet()
     records = protocol.Data(_read(train), _read(dev), _read(test))

@@ -111,10 +111,11 @@ class Study:
         return [cell for shots in self.settings.shots for cell in self._shots(shots)]
 
     def _shots(self, shots: int) -> Iterator[Cell]:
-        alone = self.best(shots, grid(self.settings.task))
+        size = len(self._records(shots, TUNING, Variant("task alone")))
+        alone = self.best(shots, grid(self.settings.task, size))
         seeds = range(self.settings.seeds)
         yield from (self.cell("main", shots, alone, seed) for seed in seeds)
-        for name, tried in families(self.settings).items():
+        for name, tried in families(self.settings, alone.epochs).items():
             if self.settings.only and name not in self.settings.only:
                 continue
             best = self.best(shots, [msgspec.structs.replace(alone, name=name, alignment=one) for one in tried])
@@ -133,7 +134,8 @@ class Study:
     def cell(self, part: str, shots: int, variant: Variant, seed: int) -> Cell:
         """Give one cell, trained now if it was not before."""
         on_dev = part == "tuning"
-        key = digest([self.mark, on_dev, shots, seed, self.settings.batch, variant.given])
+        made_by = [self.mark, on_dev, shots, seed, self.settings.batch, variant.given]
+        key = digest([*made_by, "bf16"] if self.settings.bf16 else made_by)
         found = self.store.cells.get(key)
         if found is None:
             records = self._records(shots, seed, variant)
@@ -217,6 +219,8 @@ def train(learner: Learner, records: Sequence[Record], variant: Variant, seed: i
             per_device_train_batch_size=-(-settings.batch // processes()[1]),
             warmup_steps=steps // 10,
             seed=seed,
+            bf16=settings.bf16,
+            use_cpu=not torch.accelerator.is_available(),
             save_strategy="no",
             logging_strategy="epoch",
             remove_unused_columns=False,

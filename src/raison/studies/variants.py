@@ -12,6 +12,7 @@ TaskName = Literal["intent", "slots", "nli"]
 Part = Literal["main", "warm-up", "rounds", "strength", "source", "noise"]
 EXPLAINED = "explanations"  # the words of the text that people's explanations name
 NOISE = ("drop", "shift", "swap", "replace")
+LONGEST, READ = 60, 3000  # epochs at most; records read in all, see `grid`
 
 
 class Variant(msgspec.Struct, frozen=True):
@@ -49,6 +50,7 @@ class Settings(msgspec.Struct, frozen=True):
     only: tuple[str, ...] = ()  # families; none = all of the task
     watched: int = 100  # test records on which the model's reasons are looked at
     masked_lm: str | None = None  # what `IM masked LM` draws by; None = that family is left out
+    bf16: bool = False  # train in bfloat16, where the device can
 
 
 def settings_of(**given: Any) -> Settings:
@@ -70,8 +72,10 @@ def settings_of(**given: Any) -> Settings:
     return settings
 
 
-def families(settings: Settings) -> dict[str, list[Alignment]]:
+def families(settings: Settings, epochs: int = LONGEST) -> dict[str, list[Alignment]]:
     """Give the ways to train with rationales, each with the six settings that are tried.
+
+    A warm-up takes 10 epochs, or a third of `epochs` where that is less.
 
     The sign hinge of Ghaeini et al. 2019 is put on input x gradient and not on the summed gradient, as published, since
     that is 0 behind a layer norm, which is where the embeddings of most encoders go.
@@ -79,7 +83,7 @@ def families(settings: Settings) -> dict[str, list[Alignment]]:
     strengths = [{"alpha": alpha, "margin": margin} for margin in (0.25, 1.0) for alpha in (0.3, 1.0, 3.0)]
     alphas = [0.03, 0.1, 0.3, 1.0, 3.0, 10.0]
     gates = [{"alpha": alpha, "loss": loss} for loss in ("ratio", "margin-strongest") for alpha in (0.3, 1.0, 3.0)]
-    warm = {"warm_up": 10}
+    warm = {"warm_up": min(10, epochs // 3)}
 
     def tried(choices: Sequence[Mapping[str, Any]], **same: Any) -> list[Alignment]:
         return [Alignment(**{**same, **choice}, people=settings.people) for choice in choices]
@@ -105,10 +109,14 @@ def families(settings: Settings) -> dict[str, list[Alignment]]:
     return found
 
 
-def grid(task: TaskName) -> list[Variant]:
-    """Give the settings of the task alone that are tried."""
+def grid(task: TaskName, size: int) -> list[Variant]:
+    """Give the settings of the task alone that are tried on so many records.
+
+    Few records are read 60 times or 30; of more than 50, no more than 3000 are read in all, but each 4 times at least.
+    """
     rates = (1e-4, 2e-4, 5e-4) if task != "slots" else (2e-4, 5e-4, 1e-3)
-    return [Variant("task alone", None, lr, epochs) for lr in rates for epochs in (30, 60)]
+    longest = min(LONGEST, max(4, READ // size))
+    return [Variant("task alone", None, lr, epochs) for lr in rates for epochs in (longest // 2, longest)]
 
 
 def around(part: Part, best: Variant, sources: Sequence[str]) -> Iterator[Variant]:
