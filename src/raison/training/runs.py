@@ -115,7 +115,6 @@ def arguments(config: Any, work: Path, has_dev: bool, **more: Any) -> Any:
         learning_rate=config.lr,
         weight_decay=config.weight_decay,
         bf16=config.bf16,
-        use_cpu=not torch.accelerator.is_available(),  # else bfloat16 is refused there
         seed=config.seed,
         save_strategy="epoch",
         save_total_limit=2,
