@@ -23,6 +23,7 @@ from raison.report.canvas import (
 )
 from raison.report.glossary import REFERENCES, Metric, reference_title
 
+Band = tuple[Sequence[float], Sequence[float], Sequence[float]]  # values, low, high
 _REFERENCE_STYLES = {
     "chance": (MUTED, (0, (4, 3))),
     "random": (MUTED, (0, (4, 3))),
@@ -57,7 +58,7 @@ def curves(metric: Metric, found: Sequence[Curve]) -> Markup:
         figure, axes = new_figure(height, left=36)
         axes.grid(axis="y")
         for index, curve in enumerate(found):
-            _curve(axes, index, curve)
+            _curve(axes, index, curve.source, curve.ratios, (curve.values, curve.low, curve.high), opacity=0.13)
         axes.xaxis.set_major_formatter(lambda x, _: f"{100 * x:g} %")
         axes.margins(x=0.02)
         legend_below(figure, axes, columns=2)
@@ -90,13 +91,13 @@ def _dot(axes: Any, row: int, cell: Cell) -> None:
               fillstyle="none" if withheld else "full", linestyle="none")  # fmt: skip
 
 
-def _curve(axes: Any, index: int, curve: Curve) -> None:
-    colour = COLOURS[index % SERIES]
-    style = ("solid", (0, (5, 2)), (0, (2, 2)))[index // SERIES % 3]
-    marker = "osD^vPX*"[index % 8]
-    axes.fill_between(curve.ratios, curve.low, curve.high, color=colour, alpha=0.13, linewidth=0)
-    axes.plot(curve.ratios, curve.values, color=colour, linestyle=style, linewidth=1.6, marker=marker, markersize=4.5,
-              label=fitting(curve.source))  # fmt: skip
+def _curve(axes: Any, index: int, name: str, places: Sequence[float], values: Band, *, opacity: float) -> None:
+    """Draw values with the band between low and high; colour, dashes and marker say which curve it is."""
+    colour, style = COLOURS[index % SERIES], ("solid", (0, (5, 2)), (0, (2, 2)))[index // SERIES % 3]
+    y, low, high = values
+    axes.fill_between(places, low, high, color=colour, alpha=opacity, linewidth=0)
+    axes.plot(places, y, color=colour, linestyle=style, linewidth=1.6, marker="osD^vPX*"[index % 8], markersize=4.5,
+              label=fitting(name))  # fmt: skip
 
 
 def gains(found: Mapping[str, Sequence[tuple[float, Estimate]]], axis: str, *, logarithmic: bool = False) -> Markup:
@@ -106,13 +107,9 @@ def gains(found: Mapping[str, Sequence[tuple[float, Estimate]]], axis: str, *, l
         axes.grid(axis="y")
         axes.axhline(0, color=MUTED, linewidth=1.2)
         for index, (name, points) in enumerate(found.items()):
-            x = [at for at, _ in points]
-            y, low, high = ([np.nan if v is None else v for v in (getattr(e, key) for _, e in points)]
-                            for key in ("value", "low", "high"))  # fmt: skip
-            colour, style = COLOURS[index % SERIES], ("solid", (0, (5, 2)), (0, (2, 2)))[index // SERIES % 3]
-            axes.fill_between(x, low, high, color=colour, alpha=0.1, linewidth=0)
-            axes.plot(x, y, color=colour, linestyle=style, linewidth=1.6, marker="osD^vPX*"[index % 8], markersize=4.5,
-                      label=fitting(name))  # fmt: skip
+            rows = [(one.value, one.low, one.high) for _, one in points]
+            y, low, high = ([np.nan if mark is None else mark for mark in marks] for marks in zip(*rows, strict=True))
+            _curve(axes, index, name, [at for at, _ in points], (y, low, high), opacity=0.1)
         if logarithmic:
             axes.set_xscale("log")
             ticks = sorted({at for points in found.values() for at, _ in points})
