@@ -58,12 +58,14 @@ def test_the_nearest_item_is_copied():
     assert (found[1].label, found[1].failure) == (None, NO_HISTORY)
 
 
-def test_the_commonest_label_goes_with_any_text():
+def test_the_commonest_label_goes_with_any_text_of_that_label():
     history = [Response(str(i), "ann", label, f"text {i}") for i, label in enumerate(["b", "a", "b", "a", "c"])]
     targets = [Response(f"t{i}", "ann", "c", "x") for i in range(50)]
     found = majority_label(history, targets)
     assert {one.label for one in found} == {"a"}  # of ties the first in the alphabet
-    assert {one.explanation for one in found} == {f"text {i}" for i in range(5)}
+    assert {one.explanation for one in found} == {"text 1", "text 3"}
+    unlabelled = majority_label([Response("1", "ann", None, "x"), Response("2", "ann", None, "y")], targets)
+    assert {(one.label, one.explanation) for one in unlabelled} == {(None, "x"), (None, "y")}
 
 
 def test_nobody_else_is_a_failure_and_no_guess():

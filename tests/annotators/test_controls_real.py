@@ -1,33 +1,37 @@
 """The four controls on the real sets reproduce a reference table: how easily each number about imitation is fooled.
 
-The table comes from one draw of 300/100/100 items that is not known. So each cell is compared with the mean over draws
-of ours, within .03; where the mean is further off, the reference must be a draw that can be: within three standard
-deviations of single draws.
+The table's draw of 300/100/100 items is that of numpy's generator on the sorted ids: with it, what is not random is the
+table's to a count. Its "another person" is the mean over all others, which ours is over many draws.
 """
+
+from collections import defaultdict
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from raison.annotators.agreement import accuracy, confusion, sign_accuracy
 from raison.annotators.attribution import fit_attributor
-from raison.annotators.controls import CONTROLS, controls, first_of
+from raison.annotators.controls import CONTROLS, controls, first_of, majority_label
 from raison.annotators.grounding import input_text, retrieve, tfidf
 from raison.annotators.resampling import Panel, identified, ones
 from raison.annotators.responses import responses_of, texts_of
 from raison.annotators.similarity import rouge_l, words_of
-from raison.annotators.splits import split_items
+from raison.annotators.splits import Split
 from raison.sources import load
 from shared import shared_file
 
 pytestmark = pytest.mark.slow
 
-DRAWS = 40  # of the items; the first 8 with attributors, which take longer
-ATTRIBUTED = 8
-NEAR, SPREADS = 0.03, 3  # of the mean over draws; or else of standard deviations of single draws
+DRAWS = 10  # of what is random in a control
+ATTRIBUTED = 5  # of them are attributed, which takes longer
+NEAR = 0.03
+SEED, SIZES = 13, (300, 400)  # where the parts of the table's draw end
 HUMAN, ANOTHER, NEAREST, MAJORITY = CONTROLS
 # Of ratings `label` is exact. `train` and `dev` are attributions, k texts together, by an attributor of the train or
-# the dev items; `mrr` is the mean reciprocal rank of the item. None: not in the table.
+# the dev items; `mrr` is the mean reciprocal rank of the item. None: not in the table. In the last two columns the
+# random own text is of any label.
 COLUMNS = ("label", "sign", "rouge", "train_1", "train_5", "train_20", "dev_1", "mrr")
 REFERENCE = {
     "varierr": {
@@ -43,8 +47,6 @@ REFERENCE = {
         MAJORITY: (0.297, 0.63, 0.2, 1.0, 1.0, 1.0, 0.965, 0.027),
     },
 }
-# Not reproduced, and why is not known: .164 ± .011 in ours (.187 if only texts with the commonest label are drawn).
-UNLIKE = {("par", MAJORITY, "rouge")}
 
 
 def read(name):
@@ -81,44 +83,52 @@ def fitted(said):
     return fit_attributor(texts, [one.annotator for one in said], vectors=plain_tfidf(texts))
 
 
-def measure(records, seed, encode):
-    """Give the cells of one draw of items: (control, measure) -> value."""
-    split = split_items(records, (300, 100, 100), seed)
+def parted(records):
+    """Draw the items as the table's author did."""
+    by_id = {record.id: record for record in records}
+    drawn = [by_id[name] for name in np.random.default_rng(SEED).permutation(sorted(by_id))]
+    return Split(*(tuple(drawn[part]) for part in (slice(SIZES[0]), slice(*SIZES), slice(SIZES[1], None))))
+
+
+def measure(records):
+    """Give the cells: (control, measure) -> its mean over draws."""
+    split = parted(records)
     train, dev, test = (first_of(responses_of(part)) for part in split)
     items, places = [input_text(record) for record in split.test], {record.id: i for i, record in enumerate(split.test)}
-    labels, whole = records[0].label_set, seed < ATTRIBUTED
-    by_train, by_dev = (fitted(train), fitted(dev)) if whole else (None, None)
-    found = {}
-    for name, answers in controls(records, train, test, seed).items():
-        both = [(want, one) for want, one in zip(test, answers, strict=True) if one.failure is None]
-        wanted, said = map(list, zip(*both, strict=True))
-        counts = confusion([one.label for one in wanted], [one.label for one in said], labels)
-        found[name, "label"] = float(accuracy(counts))
-        found[name, "rouge"] = float(rouge_l(texts_of(said), texts_of(wanted)).mean())
-        if "-5" in labels:
-            found[name, "sign"] = float(sign_accuracy(counts, [float(label) for label in labels]))
-        search = retrieve(texts_of(said), items, [places[one.record_id] for one in said], encode)
-        found[name, "mrr"] = float(search.reciprocal.mean())
-        if whole:
-            found |= {(name, f"train_{k}"): attributed(by_train, said, k) for k in (1, 5, 20)}
-            found[name, "dev_1"] = attributed(by_dev, said, 1)
-    return found
+    encode, labels = tfidf([input_text(record) for record in records]), records[0].label_set
+    by_train, by_dev = fitted(train), fitted(dev)
+    found = defaultdict(list)
+    for seed in range(DRAWS):
+        for name, answers in controls(records, train, test, seed).items():
+            if seed and name in {HUMAN, NEAREST}:  # nothing of these is random
+                continue
+            both = [(want, one) for want, one in zip(test, answers, strict=True) if one.failure is None]
+            wanted, said = map(list, zip(*both, strict=True))
+            counts = confusion([one.label for one in wanted], [one.label for one in said], labels)
+            found[name, "label"].append(accuracy(counts))
+            found[name, "rouge"].append(rouge_l(texts_of(said), texts_of(wanted)).mean())
+            if "-5" in labels:
+                found[name, "sign"].append(sign_accuracy(counts, [float(label) for label in labels]))
+            if seed < ATTRIBUTED:
+                for k in (1, 5, 20):
+                    found[name, f"train_{k}"].append(attributed(by_train, said, k))
+            if name == MAJORITY:
+                said = majority_label([replace(one, label=None) for one in train], test, seed)
+            search = retrieve(texts_of(said), items, [places[one.record_id] for one in said], encode)
+            found[name, "mrr"].append(search.reciprocal.mean())
+            found[name, "dev_1"].append(attributed(by_dev, said, 1))
+    return {cell: float(np.mean(values)) for cell, values in found.items()}
 
 
 @pytest.mark.parametrize("name", list(REFERENCE))
 def test_the_table_of_controls_is_reproduced(name, capsys):
-    records = read(name)
-    encode = tfidf([input_text(record) for record in records])
-    draws = [measure(records, seed, encode) for seed in range(DRAWS)]
-    off = []
+    found, off = measure(read(name)), []
     for control, row in REFERENCE[name].items():
         for cell, wanted in zip(COLUMNS, row, strict=True):
             if wanted is None:
                 continue
-            values = np.array([draw[control, cell] for draw in draws if (control, cell) in draw])
-            apart, spread = abs(values.mean() - wanted), values.std(ddof=1)
-            line = f"{name:8}{control:24}{cell:9} {wanted:.3f} {values.mean():.3f} ± {spread:.3f}"
+            line = f"{name:8}{control:24}{cell:9} {wanted:.3f} {found[control, cell]:.3f}"
             with capsys.disabled():
-                print(line, "" if apart <= NEAR else f"{apart / spread:.1f} sd")
-            off += [line] if apart > max(NEAR, SPREADS * spread) and (name, control, cell) not in UNLIKE else []
+                print(line)
+            off += [line] if abs(found[control, cell] - wanted) > NEAR else []
     assert not off

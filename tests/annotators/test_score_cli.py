@@ -3,6 +3,7 @@
 import json
 
 import msgspec
+import numpy as np
 import pytest
 
 from crowd import records
@@ -47,6 +48,25 @@ def test_files_in_a_table_cells_and_pages_out(files, capsys):
         "imitation.json", "index.html", "person-1.html", "person-2.html", "person-3.html",
     ]  # fmt: skip
     assert all("dua" not in path.read_text() for path in (files / "out").iterdir())
+
+
+def test_similarity_by_a_sentence_encoder(files, monkeypatch):
+    loaded = []
+
+    def encoder(model, **how):
+        loaded.append((model, how))
+        return lambda texts: np.array([[text.count("a"), len(text)] for text in texts])
+
+    monkeypatch.setattr("raison.annotators.vectors.sentence_encoder", encoder)
+    code = run(
+        "--data", files / "data.jsonl", "--split", files / "split.json", "--responses", files / "own.jsonl",
+        "--encoder", "mini", "--json", files / "cells.json",
+    )  # fmt: skip
+    assert code == 0
+    assert loaded == [("mini", {"device": None, "trust_remote_code": False})]
+    cells = json.loads((files / "cells.json").read_text())
+    (cell,) = [cell for cell in cells if (cell["metric"], cell["source"], cell["slice"]) == ("embedding", "own", "all")]
+    assert cell["value"] == pytest.approx(1)
 
 
 @pytest.mark.parametrize(

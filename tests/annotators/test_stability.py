@@ -97,13 +97,22 @@ def test_vectors_of_parts_are_those_of_a_pipeline_fitted_on_each(kind):
     rng = np.random.default_rng(3)
     texts = [" ".join(rng.choice(WORDS, 5)) + "." for _ in range(40)]
     parts = [rng.random(40) < 0.7 for _ in range(2)]
-    settings = {"analyzer": "char", "ngram_range": (2, 5), "lowercase": False} if kind == "chars" else {
+    settings = {"analyzer": "char", "ngram_range": (2, 5)} if kind == "chars" else {
         "ngram_range": (1, 2), "token_pattern": r"\w+"}  # fmt: skip
     for part, found in zip(parts, part_vectors(texts, kind, parts, dimensions=6), strict=True):
         terms = TfidfVectorizer(min_df=2, **settings)
         known = terms.fit_transform([text for text, there in zip(texts, part, strict=True) if there])
-        project = TruncatedSVD(6, random_state=0).fit(known)
-        assert_allclose(found, project.transform(terms.transform(texts)), atol=1e-9)
+        wanted = TruncatedSVD(6, algorithm="arpack", random_state=0).fit(known).transform(terms.transform(texts))
+        assert_allclose(found * np.sign((found * wanted).sum(axis=0)), wanted, atol=1e-9)
+
+
+def test_more_texts_than_are_projected_exactly_are_projected_alike(monkeypatch):
+    rng = np.random.default_rng(4)
+    texts, part = [" ".join(rng.choice(WORDS, 5)) for _ in range(60)], [np.ones(60, dtype=bool)]
+    exact = part_vectors(texts, "words", part, dimensions=4)[0]
+    monkeypatch.setattr("raison.annotators.vectors.EXACT", 10)
+    found = part_vectors(texts, "words", part, dimensions=4)[0]
+    assert 0.95 < (found**2).sum() / (exact**2).sum() < 1 + 1e-9
 
 
 def test_vectors_of_parts_without_terms_are_zeros():
@@ -133,6 +142,7 @@ def test_a_callable_is_taken_as_it_is():
 
 def test_surface_statistics_by_hand():
     found = surface_statistics(' "Two, words." ')
+    assert_allclose(surface_statistics("it's")[4], 0)  # an apostrophe is no quotation mark
     assert_allclose(found, [math.log(3), 6.0, math.log(2), 0, math.log(3), 0, math.log(2), 1])
 
 
@@ -145,6 +155,15 @@ def test_words_from_the_input_are_content_words():
     assert VIEWS["not-from-input"].of(said, records) == ["the is asleep"]
     assert VIEWS["function-words"].of(said, records) == ["the is"]
     assert normalised("It's,  SO.") == "it s so"
+
+
+def test_words_for_the_parts_of_an_item_are_no_content():
+    note = Annotation("a", "yes", None, "the premise doesn't say the main claim of Q1")
+    records = [Record("1", {"main_claim": "a claim on Q1"}, annotations=(note,))]
+    said = responses_of(records)
+    assert VIEWS["content-words"].of(said, records) == ["say"]
+    assert VIEWS["function-words"].of(said, records) == ["the doesn t the of"]
+    assert VIEWS["from-input"].of(said, records) == [""]
 
 
 def test_ratings_on_both_sides_of_zero_are_signs():

@@ -1,12 +1,13 @@
 """The stability of the real sets beside a reference table: which of its cells are reproduced within .02, which not.
 
-The reference was computed once, by a program that is not known; the views, the reduction and the classifier are ours.
+The reference was computed once, by a program that is not known, on folds that are not known; rounded to .01.
 """
 
 from functools import cache
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from numpy.testing import assert_allclose
 
 from raison.annotators.stability import Plan, stability
@@ -39,7 +40,7 @@ REFERENCE = {
     ("par", "normalised", "none"): (0.97, 1.0, 1.0, 1.0),
     ("par", "normalised", "item"): (0.99, 1.0, 1.0, 1.0),
     ("par", "function-words", "none"): (0.85, 0.99, 1.0, 1.0),
-    ("par", "function-words", "item"): (0.90, 0.99, 1.0, 1.0),
+    ("par", "function-words", "item"): (0.90, 1.0, 1.0, 1.0),
     ("par", "content-words", "none"): (0.93, 1.0, 1.0, 1.0),
     ("par", "content-words", "item"): (0.96, 1.0, 1.0, 1.0),
     ("par", "not-from-input", "none"): (0.97, 1.0, 1.0, 1.0),
@@ -49,31 +50,49 @@ REFERENCE = {
     ("par", "surface", "none"): (0.84, 0.99, 1.0, 1.0),
     ("par", "label", "none"): (0.38, 0.52, 0.61, 0.74),
 }
-# Not reproduced, and why is not known; with the k where it is so. The eight statistics of the reference are not known.
+# Not reproduced, at these k. Words of the input hardly tell people: there accuracy moves by .03 with the draw of folds.
 UNLIKE = {
-    ("varierr", "raw", "item"): (1,),  # .77
-    ("varierr", "content-words", "none"): (1, 5),  # .62, .93
-    ("varierr", "content-words", "item"): (1,),  # .67
-    ("varierr", "from-input", "none"): (5,),  # .28
-    ("par", "content-words", "none"): (1,),  # .96
-    ("par", "from-input", "item"): (20,),  # .59
-    ("par", "surface", "none"): (1, 5),  # .80, .95
+    ("varierr", "from-input", "none"): (5, 10, 20),  # .27, .25, .26
+    ("varierr", "from-input", "item"): (10, 20),  # .22, .20
+    ("par", "from-input", "none"): (5,),  # .38
+    ("par", "surface", "none"): (1,),  # .80; see `test_the_spaces_that_this_copy_lost`
 }
+
+
+def read(name):
+    files = {"varierr": ["varierr/all"], "par": ["lewidi_par/train", "lewidi_par/dev", "lewidi_par/test"]}[name]
+    return [record for file in files for record in load(shared_file(f"data/{file}.jsonl"))]
 
 
 @cache
 def measured(name):
-    files = {"varierr": ["varierr/all"], "par": ["lewidi_par/train", "lewidi_par/dev", "lewidi_par/test"]}[name]
-    records = [record for file in files for record in load(shared_file(f"data/{file}.jsonl"))]
-    return stability(records, plan=Plan(KS, permutations=99, resamples=0))
+    return stability(read(name), plan=Plan(KS, permutations=99, resamples=0))
+
+
+def unlike(looked, name, view, reduction):
+    """Give k -> (found, wanted), where they are further apart than rounding allows."""
+    pairs = {
+        one.k: (one.accuracy.value, want)
+        for one, want in zip(looked.identified, REFERENCE[name, view, reduction], strict=True)
+    }
+    return {k: pair for k, pair in pairs.items() if abs(pair[0] - pair[1]) > NEAR + 0.005}
 
 
 @pytest.mark.parametrize(("name", "view", "reduction"), REFERENCE)
 def test_the_reference_table(name, view, reduction):
-    found = {one.k: one.accuracy.value for one in measured(name).at(view, reduction).identified}
-    wanted = dict(zip(KS, REFERENCE[name, view, reduction], strict=True))
-    off = {k for k in KS if abs(found[k] - wanted[k]) > NEAR + 0.005}  # the reference is rounded to .01
-    assert off <= set(UNLIKE.get((name, view, reduction), ())), {k: (found[k], wanted[k]) for k in KS}
+    found = unlike(measured(name).at(view, reduction), name, view, reduction)
+    assert found.keys() == set(UNLIKE.get((name, view, reduction), ())), found
+
+
+def test_the_spaces_that_this_copy_lost():
+    """The reference was measured on a copy in which 496 of 500 texts of one person begin with a space."""
+    records = [replace(record, annotations=tuple(map(spaced, record.annotations))) for record in read("par")]
+    found = stability(records, ("surface",), plan=Plan(KS, permutations=99, resamples=0))
+    assert not unlike(found.at("surface"), "par", "surface", "none")
+
+
+def spaced(note):
+    return replace(note, explanation=" " + note.explanation) if note.annotator == "Ann2" else note
 
 
 @pytest.mark.parametrize(

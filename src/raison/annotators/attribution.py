@@ -54,9 +54,7 @@ class Identification(msgspec.Struct, frozen=True):
     undefined: str = ""  # why there is no value
 
 
-def fit_attributor(
-    texts: Sequence[str], people: Sequence[str], *, vectors: str | Encode = "words", seed: int = 0
-) -> Attributor:
+def fit_attributor(texts: Sequence[str], people: Sequence[str], *, vectors: str | Encode = "words") -> Attributor:
     """Fit a multinomial logistic regression (L2, C = 10) of people on the vectors of their texts.
 
     TF-IDF is not reduced here: it takes that and C = 10 to meet the reference figures of control baselines (attribution
@@ -66,7 +64,6 @@ def fit_attributor(
         texts: explanations.
         people: who wrote each.
         vectors: `words`, `chars`, or a function of texts; see `fit_vectors`.
-        seed: of what is random in the vectors.
 
     Raises:
         ValueError: there are not as many people as texts, or fewer than two distinct people.

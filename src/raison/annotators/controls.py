@@ -21,7 +21,7 @@ CONTROLS = {  # name -> what it is
     HUMAN: "the person's own answer: the ceiling",
     ANOTHER: "what another person said of the same item, drawn at random",
     NEAREST: "label and text that the person gave to the most similar of the items the model could learn from",
-    MAJORITY: "the person's commonest label with a text of theirs drawn at random: it never looks at the item",
+    MAJORITY: "the person's commonest label with a text they gave for it, drawn at random: it never looks at the item",
 }
 NO_OTHER, NO_HISTORY = "nobody else answered this item", "this person answered no item to learn from"
 
@@ -104,13 +104,13 @@ def nearest_own(
 
 
 def majority_label(history: Sequence[Response], targets: Sequence[Response], seed: int = 0) -> list[Response]:
-    """Answer with the person's commonest label (of ties the first in the alphabet) and a random text of theirs."""
-    own = _by_person(history)
-    labels = {person: _commonest(said) for person, said in own.items()}
+    """Answer with the person's commonest label (of ties the first in the alphabet) and a random text they gave for it.
+
+    A text of another label would contradict its own label, and be a weaker control.
+    """
+    own = {person: _of_commonest(said) for person, said in _by_person(history).items()}
     return [
-        msgspec.structs.replace(
-            _spoken(target, _drawn(own[target.annotator], seed, target)), label=labels[target.annotator]
-        )
+        _spoken(target, _drawn(own[target.annotator], seed, target))
         if target.annotator in own
         else _silent(target, NO_HISTORY)
         for target in targets
@@ -124,9 +124,11 @@ def _by_person(history: Sequence[Response]) -> Mapping[str, list[Response]]:
     return own
 
 
-def _commonest(said: Sequence[Response]) -> str | None:
+def _of_commonest(said: Sequence[Response]) -> list[Response]:
+    """Keep the responses of the commonest label; all, where none has a label."""
     counts = Counter(response.label for response in said if response.label is not None)
-    return min(counts, key=lambda label: (-counts[label], label)) if counts else None
+    commonest = min(counts, key=lambda label: (-counts[label], label)) if counts else None
+    return [response for response in said if response.label == commonest]
 
 
 def _drawn(options: Sequence[_T], seed: int, target: Response) -> _T:

@@ -16,7 +16,7 @@ from raison.annotators.vectors import Encode, part_vectors
 Values = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-STRENGTH = 0.1  # C of the logistic regression, the inverse of its penalty, on columns of variance 1
+STRENGTH = 1.0  # C of the logistic regression, the inverse of its penalty, on columns of variance 1
 PENALTY = 1.0  # of least squares, on vectors of the length that they have
 
 

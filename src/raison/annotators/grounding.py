@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from raison.annotators.similarity import Encode, words_of
+from raison.annotators.vectors import function_words
 from raison.records import Record
 
 Values = NDArray[np.float64]
@@ -31,13 +32,21 @@ def input_text(record: Record) -> str:
 
 
 def tfidf(corpus: Sequence[str]) -> Encode:
-    """Make an encoder: TF-IDF of the words of a corpus, rows of length 1; words that are not in it are passed over."""
+    """Make an encoder: TF-IDF of the content words of a corpus, rows of length 1; other words are passed over.
+
+    Function words tell no item from another, and a text that shares them with an item is not about it.
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    cut: Any = words_of
+    cut: Any = _content_words
     vectorizer = TfidfVectorizer(analyzer=cut)
-    vectorizer.fit(corpus if any(map(words_of, corpus)) else ["-a-"])
+    vectorizer.fit(corpus if any(map(_content_words, corpus)) else ["word"])
     return vectorizer.transform  # pyright: ignore[reportReturnType]
+
+
+def _content_words(text: str) -> list[str]:
+    known = function_words()
+    return [word for word in words_of(text) if word not in known]
 
 
 def retrieve(texts: Sequence[str], items: Sequence[str], targets: Sequence[int], encode: Encode) -> Retrieval:

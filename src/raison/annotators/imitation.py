@@ -23,7 +23,7 @@ from raison.annotators.scoring import Counted, Ground, make_ground, make_panel
 from raison.annotators.similarity import Encode
 from raison.annotators.splits import Split
 from raison.annotators.style import Habit
-from raison.evaluation.results import Cell, Comparison
+from raison.evaluation.results import Cell, Comparison, cell_of
 from raison.evaluation.statistics import holm
 from raison.records import InputError
 from raison.runs import provenance
@@ -65,10 +65,7 @@ class Imitation(msgspec.Struct, frozen=True):
         Raises:
             KeyError: there is none of this name.
         """
-        for cell in self.cells:
-            if (cell.metric, cell.source, cell.slice) == (metric, source, slice):
-                return cell
-        raise KeyError((metric, source, slice))
+        return cell_of(self.cells, metric, source, slice)
 
 
 def score(
@@ -77,6 +74,7 @@ def score(
     systems: Mapping[str, Sequence[Sequence[Response]]],
     options: Options | None = None,
     encode: Encode | None = None,
+    compared: Sequence[tuple[str, str]] | None = None,
 ) -> Imitation:
     """Score systems that answer in people's names, beside the four controls.
 
@@ -87,6 +85,7 @@ def score(
         systems: name -> its responses to test items, in each of one or more seeds.
         options: how.
         encode: makes vectors of texts, for a further measure of similarity.
+        compared: which systems with which; None = every two.
 
     Returns:
         Cells of every source, overall and for each person, with percentile intervals over items (and seeds); paired
@@ -99,7 +98,7 @@ def score(
     for name, runs in systems.items():
         if name in CONTROLS or not runs:
             raise InputError(f"responses {name!r}: " + ("no run" if not runs else "a control has this name"))
-    ground = make_ground(split, said, options.vectors, options.seed, encode)
+    ground = make_ground(split, said, options.vectors, encode)
     history = [response for person in ground.people for response in ground.history[person]]
     targets = [response for answers in ground.targets.values() for response in answers]
     records = [record for part in split for record in part]
@@ -117,7 +116,7 @@ def score(
         people=list(ground.people),
         labels=list(ground.labels),
         cells=measured.cells(),
-        comparisons=_comparisons(measured, list(systems)),
+        comparisons=_comparisons(measured, [*combinations(systems, 2)] if compared is None else compared),
         counted=counted,
         kappas=_rounded(kappa_matrix(panels[HUMAN].wanted, panels[HUMAN].wanted, len(ground.labels))),
         crowds=[_crowd(name, panel, ground, options) for name, panel in panels.items()],
@@ -139,9 +138,8 @@ def _crowd(name: str, panel: Panel, ground: Ground, options: Options) -> Crowd:
     return Crowd(name, _rounded(imitated), _rounded(crossed), _defined(kappa_gap(among, imitated)), test)
 
 
-def _comparisons(measured: Measured, systems: Sequence[str]) -> list[Comparison]:
+def _comparisons(measured: Measured, pairs: Sequence[tuple[str, str]]) -> list[Comparison]:
     found: list[Comparison] = []
-    pairs = [*combinations(systems, 2)]
     for metric in COMPARED if pairs else ():
         p_values = [_p(measured, metric, a, b) for a, b in pairs]
         adjusted = holm([nan if p is None else p for p in p_values])

@@ -44,9 +44,7 @@ class Ground(NamedTuple):
     several: bool  # whether a person gave several labels to an item
 
 
-def make_ground(
-    split: Split, said: Sequence[Response], vectors: str, seed: int, encode: Encode | None = None
-) -> Ground:
+def make_ground(split: Split, said: Sequence[Response], vectors: str, encode: Encode | None = None) -> Ground:
     """Prepare what answers to the test items are judged against.
 
     The attributor is fitted on what people said of the dev items: on texts that the generator never saw, and of items
@@ -56,7 +54,6 @@ def make_ground(
         split: items in three parts.
         said: people's responses to all of them.
         vectors: what the attributor sees of a text.
-        seed: of the attributor.
         encode: makes vectors of texts, for a further measure of similarity, `embedding`.
 
     Raises:
@@ -85,7 +82,7 @@ def make_ground(
         history=history,
         near={(target.record_id, target.annotator): own for target, own in near if own is not None},
         encode=tfidf([input_text(record) for record in sorted(records, key=lambda record: record.id)]),
-        attributor=_attributor(by_part["dev"], people, vectors, seed),
+        attributor=_attributor(by_part["dev"], people, vectors),
         measures=MEASURES | ({} if encode is None else {"embedding": cosine(encode)}),
         edges=_edges(split.test, targets, people),
         several=any(len(answers) > 1 for answers in targets.values()),
@@ -105,7 +102,7 @@ def _answers(responses: Sequence[Response]) -> Answers:
     return dict(found)
 
 
-def _attributor(said: Sequence[Response], people: Sequence[str], vectors: str, seed: int) -> Attributor:
+def _attributor(said: Sequence[Response], people: Sequence[str], vectors: str) -> Attributor:
     known = [response for response in said if response.annotator in people and (response.explanation or "").strip()]
     counts = Counter(response.annotator for response in known)
     for person in people:
@@ -117,7 +114,7 @@ def _attributor(said: Sequence[Response], people: Sequence[str], vectors: str, s
         raise InputError(f"test items: expected at least 2 people, got {len(people)}")
     known.sort(key=lambda response: (response.record_id, response.annotator, response.number))
     texts, whose = [response.explanation or "" for response in known], [response.annotator for response in known]
-    return fit_attributor(texts, whose, vectors=vectors, seed=seed)
+    return fit_attributor(texts, whose, vectors=vectors)
 
 
 def _edges(items: Sequence[Record], targets: Answers, people: Sequence[str]) -> dict[tuple[str, str], Values]:
@@ -148,7 +145,7 @@ class Counted(msgspec.Struct, frozen=True):
     unread: int  # of which no label could be read, with an explanation or not
     silent: int  # of which no explanation could be read, with a label or not
     unasked: int  # to items that the person did not answer: not judged
-    failures: dict[str, int]  # reason -> answers
+    failures: dict[str, int]  # kind of reason -> answers
 
 
 def make_panel(ground: Ground, runs: Sequence[Sequence[Response]]) -> tuple[Panel, Counted]:
@@ -345,6 +342,7 @@ def _counted(ground: Ground, runs: Sequence[Sequence[Response]], answered: Seque
             unread += not read
             silent += not (said[0].explanation or "").strip()
             if said[0].failure is not None or not read:
-                failures[said[0].failure or ("no label" if said[0].label is None else "a label that is not one")] += 1
+                why = said[0].failure or ("no label" if said[0].label is None else "a label that is not one")
+                failures[why.partition(": ")[0]] += 1
     unasked = sum(len(run) for run in runs) - sum(len(said) for answers in answered for said in answers.values())
     return Counted(len(ground.targets) * len(answered), missing, unread, silent, unasked, dict(failures.most_common()))

@@ -18,11 +18,13 @@ from raison.annotators.similarity import words_of
 Values = NDArray[np.float64]
 
 QUOTES = '"“”«»'
-META = frozenset({  # words for the parts of an item or its task, beside the names of its fields
+PARTS = frozenset({  # words for the parts of an item, beside the names of its fields
     "premise", "hypothesis", "context", "statement", "sentence", "sentences", "text", "question", "questions", "q1",
-    "q2", "qs", "s1", "s2", "p", "h", "entailment", "neutral", "contradiction", "entail", "entails", "contradicts",
-    "paraphrase", "paraphrases",
+    "q2", "qs", "s1", "s2", "p", "h",
 })  # fmt: skip
+META = PARTS | {  # and for its task
+    "entailment", "neutral", "contradiction", "entail", "entails", "contradicts", "paraphrase", "paraphrases",
+}  # fmt: skip
 FEATURES = {  # name -> what is counted in a text
     "length": "words",
     "input_reuse": "share of its words that stand in the input",

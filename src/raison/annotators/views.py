@@ -1,27 +1,28 @@
 """Views: what is left of an explanation, so that one can tell which layer of it knows its author.
 
-A word is *from the input* if it is a content word that stands in the item's fields; function words are nobody's, and
-stand in neither of the two views for that reason alone: they count as not from the input. Were they counted as from the
-input where it has them, that view would identify people by their "the" and "is": .34 of VariErr's texts, not .27 (the
-reference figure is .28). Function words are scikit-learn's 318 English stop words; in another language all words are
-content.
+Content words are neither function words (`function_words`) nor words for the parts of an item (premise, Q1, the names
+of its fields): which of these a person says is a habit of naming, and tells nothing of the item. A word is *from the
+input* if it is a content word that stands in the item's fields; all others count as not from it. Were function words
+counted as from the input where it has them, that view would identify people by their "the" and "is": .34 of VariErr's
+texts, not .27 (the reference figure is .28).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raison.annotators.responses import Response
-from raison.annotators.vectors import Encode, normalised
+from raison.annotators.style import PARTS, QUOTES
+from raison.annotators.vectors import Encode, function_words, normalised
 from raison.records import Record
 
 Values = NDArray[np.float64]
 
 STATISTICS = (  # of the surface of a text, in words of a reader
-    "number of words", "length of words", "commas", "full stop at the end", "quotation marks", "capital at the start",
-    "other punctuation", "space at the ends",
+    "number of words", "length of words", "commas", "full stop at the end", "double quotation marks",
+    "capital at the start", "other punctuation", "space at the ends",
 )  # fmt: skip
 
 
@@ -38,7 +39,7 @@ class View(NamedTuple):
 def surface_statistics(text: str) -> tuple[float, ...]:
     """Count the eight statistics of `STATISTICS`: words and punctuation in logarithms of 1 more than their number."""
     words = text.split()
-    quotes = sum(text.count(mark) for mark in "\"“”'‘’`")
+    quotes = sum(text.count(mark) for mark in QUOTES)
     commas = text.count(",")
     others = sum(not (c.isalnum() or c.isspace()) for c in text) - quotes - commas
     return (
@@ -58,12 +59,6 @@ def only(text: str, keep: Callable[[str], bool]) -> str:
     return " ".join(word for word in normalised(text).split() if keep(word))
 
 
-def _functions() -> frozenset[str]:
-    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-
-    return ENGLISH_STOP_WORDS
-
-
 def _texts(responses: Sequence[Response], records: Sequence[Record]) -> list[str]:
     return [response.explanation or "" for response in responses]
 
@@ -73,20 +68,27 @@ def _plain(responses: Sequence[Response], records: Sequence[Record]) -> list[str
 
 
 def _function(responses: Sequence[Response], records: Sequence[Record]) -> list[str]:
-    known = _functions()
+    known = function_words()
     return [only(text, lambda word: word in known) for text in _texts(responses, records)]
 
 
 def _content(responses: Sequence[Response], records: Sequence[Record]) -> list[str]:
-    known = _functions()
-    return [only(text, lambda word: word not in known) for text in _texts(responses, records)]
+    found: list[str] = []
+    for response, record in zip(responses, records, strict=True):
+        empty = _empty(record)
+        found.append(only(response.explanation or "", lambda word, empty=empty: word not in empty))
+    return found
+
+
+def _empty(record: Record) -> Set[str]:
+    """Give the words that have no content of an item: function words, and those for its parts."""
+    return function_words() | PARTS | set(normalised(" ".join(record.fields).replace("_", " ")).split())
 
 
 def _copied(responses: Sequence[Response], records: Sequence[Record], *, inside: bool) -> list[str]:
-    functions = _functions()
     found: list[str] = []
     for response, record in zip(responses, records, strict=True):
-        known = set(normalised(" ".join(record.fields.values())).split()) - functions
+        known = set(normalised(" ".join(record.fields.values())).split()) - _empty(record)
         found.append(only(response.explanation or "", lambda word, known=known: (word in known) == inside))
     return found
 

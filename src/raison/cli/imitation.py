@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from raison.cli.common import Data, Format, Json, Limit, Map, Seed, annotators, console, load, say
+from raison.cli.common import Data, Device, Format, Json, Limit, Map, Seed, Trust, annotators, console, load, quiet, say
 from raison.cli.people import Without, people
 from raison.records import InputError
 
@@ -29,6 +29,9 @@ def score(
     split: Annotated[str | None, Option(help="The split file; default: 3 to 1 to 1 items, drawn by seed 13.")] = None,
     without: Without = None,
     vectors: Annotated[str, Option(help="What the attributor sees of a text.")] = "words",
+    encoder: Annotated[
+        str | None, Option(help="Also measure similarity by a sentence encoder: a folder or hub id.")
+    ] = None,
     divisor: Annotated[float | None, Option(help="Of the distance of ordinal labels; default: their range.")] = None,
     epsilon: Annotated[
         float, Option(min=0, max=1, help="Of the alt-test: .2 where people are experts, .15, .1 for crowd workers.")
@@ -40,6 +43,8 @@ def score(
     source: Format = None,
     mapping: Map = None,
     limit: Limit = None,
+    device: Device = None,
+    trust: Trust = False,
 ) -> None:
     """Score responses given in people's names, beside four controls that need no model.
 
@@ -55,6 +60,7 @@ def score(
     from raison.annotators.people import read_names
     from raison.annotators.responses import responses_of
     from raison.annotators.splits import read_split, split_items
+    from raison.annotators.vectors import sentence_encoder
     from raison.records import write_json
     from raison.report.imitation import imitation_table, write_imitation
 
@@ -66,7 +72,11 @@ def score(
     parts = read_split(split, records) if split else split_items(records)
     kept = {name: [[one for one in run if one.annotator not in gone] for run in runs] for name, runs in systems.items()}
     options = Options(vectors=vectors, divisor=divisor, epsilon=epsilon, seed=seed)
-    found = scored(parts, responses_of(records), kept, options)
+    encode = None
+    if encoder:
+        quiet()
+        encode = sentence_encoder(encoder, device=device, trust_remote_code=trust)
+    found = scored(parts, responses_of(records), kept, options, encode)
     if json:
         write_json(json, to_builtins(found.cells))
     if out:

@@ -1,6 +1,6 @@
 """What an evaluation gives: cells with intervals and frames, comparisons, curves, and what happened to every record."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -24,6 +24,18 @@ class Cell(msgspec.Struct, frozen=True):
     n: int  # records behind the value
     frame: dict[str, float | None] = {}  # references by name: chance, select_all, human, random, least, full
     verdict: str = ""  # empty, or why the number can't be read or ranked
+
+
+def cell_of(cells: Iterable[Cell], metric: str, source: str, slice: str = "all") -> Cell:
+    """Give the cell of this name.
+
+    Raises:
+        KeyError: there is none.
+    """
+    for cell in cells:
+        if (cell.metric, cell.source, cell.slice) == (metric, source, slice):
+            return cell
+    raise KeyError((metric, source, slice))
 
 
 class Comparison(msgspec.Struct, frozen=True):
@@ -121,10 +133,7 @@ class Verdict(msgspec.Struct, frozen=True):
         Raises:
             KeyError: there is none of this name.
         """
-        for cell in self.cells:
-            if (cell.metric, cell.source, cell.slice) == (metric, source, slice):
-                return cell
-        raise KeyError((metric, source, slice))
+        return cell_of(self.cells, metric, source, slice)
 
     def __repr__(self) -> str:
         """Give the table that the command line prints; without the report, a line."""

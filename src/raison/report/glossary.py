@@ -26,6 +26,7 @@ GROUPS = {
     "alignment": "Agreement with people",
     "faithfulness": "Faithfulness to the model",
     "replies": "What became of the replies",
+    "told": "Told apart by a judge or by people",
     "other": "Other metrics",
 }
 
@@ -39,6 +40,9 @@ REFERENCES = {
                "source of random scores"),
     "least": ("least words", "as many words as the source chose, but those that it scored lowest"),
     "full": ("every word", "every word masked: about the most that taking words away can do"),
+    "ceiling": ("the person", "the same question about what the person did write"),
+    "floor": ("another person", "the same question about what somebody else wrote of the same items"),
+    "relative": ("relative", "where it stands between chance (0) and the person’s own texts (1)"),
     "unmasked": ("no word", "outputs written anew with no word masked: above 0 only where the originals were given"),
 }  # fmt: skip
 
@@ -50,6 +54,8 @@ _NO_HUMAN = (
 )
 _REMOVED = "Random words of the same number, the words people marked, the lowest-scored words, and every word."
 _KEPT = "Random words of the same number kept, and no word kept."
+_TOLD = "Chance, the person’s own texts (the ceiling) and another person’s of the same items (the floor)."
+_UNTOLD = "An answer that could not be read, or that was left open, is left out and counted."
 _EMPTY = "A record without a rationale is left out and counted; one with no words in it changes nothing."
 _UNSCORED = "Undefined for sources without scores."
 _NO_DROP = "A record whose label is no less probable with every word masked is left out, and one without a rationale."
@@ -250,6 +256,27 @@ _METRICS = (
            "The sufficiency of log-probability averaged over shares of words.",
            "mean of the drops with only the highest-scored 1, 5, 10, 20 and 50 % of words (or the shares asked for); "
            "the mean over records", "The source of random scores, where one was judged.", _UNSCORED),
+    Metric("judge_accuracy", "Judge: accuracy", "told", True, "higher",
+           "How often a judge that saw examples of each person takes the texts for those of the person meant.",
+           "share of the readable answers that name the person; rotations of one question are averaged first",
+           _TOLD, _UNTOLD),
+    Metric("judge_probability", "Judge: probability", "told", False, "higher",
+           "The probability that the judge gives to the person meant.",
+           "mean of the probability of the person’s letter among all letters", "Chance.",
+           "Only for judges that give probabilities."),
+    Metric("judge_log_loss", "Judge: log-loss", "told", False, "lower",
+           "How surprised the judge is by who was meant.",
+           "mean of minus the natural logarithm of that probability", "Chance, the logarithm of the number of people.",
+           "Only for judges that give probabilities."),
+    Metric("human_valid", "People: a valid reason", "told", True, "higher",
+           "How often raters find the explanation a valid reason for its label.",
+           "mean over items of the share of raters who say yes", "The ceiling and the floor.", _UNTOLD),
+    Metric("human_style", "People: style", "told", True, "higher",
+           "How often raters, by its style, take the text for that of the person meant, of two.",
+           "mean over items of the share of raters who name the person", _TOLD, _UNTOLD),
+    Metric("human_reasoning", "People: reasoning", "told", True, "higher",
+           "How often raters, by its reasoning alone, take the text for that of the person meant, of two.",
+           "mean over items of the share of raters who name the person", _TOLD, _UNTOLD),
 )  # fmt: skip
 
 METRICS = {metric.name: metric for metric in _METRICS}

@@ -27,6 +27,7 @@ from raison.report.portrait import portrait_html
 from raison.report.summary import outcome
 
 TITLE = "Imitated, judged"
+WITHHELD = "withheld"
 PICTURED = ("label", "mrr", "attribution_5", "rouge_l_margin", "copied_whole", "composite")
 
 
@@ -153,15 +154,16 @@ def _lines(found: Imitation) -> Iterator[RenderableType]:
 def _table(title: str, rows: Sequence[Row], metrics: Mapping[str, Metric]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False,
                   padding=(0, 1, 0, 0))  # fmt: skip
-    table.add_column("source", overflow="fold", min_width=12, max_width=22)
-    for cell in rows[0].cells:
+    table.add_column("source", overflow="fold", min_width=12, max_width=18)
+    for place, cell in enumerate(rows[0].cells):
         title = metrics[cell.metric].title
-        table.add_column(Text(title), justify="right", width=max(7, *map(len, title.split())))
+        longest = len(WITHHELD) if any(row.hidden[place] for row in rows) else 7
+        table.add_column(Text(title), justify="right", width=max(longest, *map(len, title.split())))
     for before, row in zip([None, *rows], rows, strict=False):
         if before is not None and row.about and not before.about:
             table.add_section()
         values = [
-            Text("withheld" if reason else text.short(cell.value, 2))
+            Text(WITHHELD if reason else text.short(cell.value, 2))
             for cell, reason in zip(row.cells, row.hidden, strict=True)
         ]
         table.add_row(Text(text.plain(row.source, 60)), *values, style="dim" if row.about else "")
