@@ -105,7 +105,7 @@ def disturb(network: Any) -> None:
 
 def ours(policy: Policy, pairs: Sequence[PreferencePair], folder: Path, epochs: int = 1) -> None:
     """Do what `capo` does between loading and the end: tokenise, remember the reference, train, save."""
-    config = CapoConfig(batch=BATCH, epochs=epochs, bf16=False, beta=BETA)
+    config = CapoConfig(batch=BATCH, epochs=epochs, bf16=False, beta=BETA, anchor=0.0)
     policy, laid = tokenised(policy, pairs, None)
     reference = log_probabilities(policy, [responses_in(some) for some in laid.values()])
     items = [pair_units(policy, some, reference, BETA) for some in laid.values()]
@@ -152,7 +152,7 @@ def difference(policy: Policy, pairs: Sequence[PreferencePair], folder: Path) ->
     disturb(mine.network)
     batch = on_device(mine, collate(units, mine.padding))
     with torch.no_grad():
-        losses, _ = preference(CapoConfig(beta=BETA))(token_log_probabilities(mine.network, batch), batch)
+        losses, _ = preference(CapoConfig(beta=BETA, anchor=0.0))(token_log_probabilities(mine.network, batch), batch)
     trainer = trl_trainer(peer, few, folder, {"per_device_train_batch_size": 6, "gradient_checkpointing": False})
     disturb(trainer.model)
     given = next(iter(trainer.get_train_dataloader()))

@@ -8,6 +8,15 @@ that the model learns how an answer looks and nothing of which is right; the lis
 stands for a model that can talk but was never tuned to the task. Its tokenizer is a byte-level BPE trained on the same
 texts.
 
+With `--explained` it learns from records that people labelled and explained, asked and answered as annotators are, with
+nobody named: the model that the study of annotators begins with, where no pretrained one is at hand.
+
+    python benchmarks/small_lm.py --explained esnli/dev.jsonl.gz --parted varierr.jsonl --parted paraphrase.jsonl \
+        --hidden 128 --layers 2 --vocabulary 3000 --out runs/small-lm
+
+Of a `--parted` file only the training part is learned from, by the split of `raison study capo`; records of any file
+that have the texts of held-out items are left out.
+
 Evaluate on other records than these.
 """
 
@@ -22,6 +31,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Trainer, TrainingArguments, set_seed
 
+from raison.annotators.splits import normalised, split_items
+from raison.annotators.wording import wording_for
 from raison.models.chat import render
 from raison.models.tasks import labels_of, load_task
 from raison.prompting.requests import ask, load_request
@@ -98,6 +109,34 @@ def examples(records: list[Record], tokenizer: Any, longest: int, seed: int) -> 
     return made
 
 
+def explained(records: list[Record], name: str, tokenizer: Any, longest: int) -> list[list[int]]:
+    """Give token ids of a conversation for each explanation, where it fits: the item, and a label with its reason."""
+    wording, made = wording_for(records, name), list[list[int]]()
+    for record in records:
+        for said in record.annotations:
+            if said.label is not None and said.explanation:
+                answer = wording.write(said.label, said.explanation)
+                turns = [{"role": "user", "content": wording.prompt(record)}, {"role": "assistant", "content": answer}]
+                text = render(tokenizer, turns)[0].removesuffix("<|assistant|>\n")
+                ids = tokenizer(text, add_special_tokens=False).input_ids
+                made += [ids] if len(ids) <= longest else []
+    return made
+
+
+def explained_files(whole: list[str], parted: list[str], limit: int) -> list[list[Record]]:
+    """Read records with explanations: all of some files, the training parts of others, nothing of held-out items."""
+    splits = [split_items(load(path)) for path in parted]
+    held_out = {words_of(record) for split in splits for record in (*split.dev, *split.test)}
+    files = [list(islice(load(path), limit)) for path in whole] + [list(split.train) for split in splits]
+    kept = [[record for record in records if words_of(record) not in held_out] for records in files]
+    print(f"left out: {sum(map(len, files)) - sum(map(len, kept))} records with the texts of held-out items")
+    return kept
+
+
+def words_of(record: Record) -> str:
+    return normalised("\n".join(record.fields.values()))
+
+
 class Collator:
     """Pads on the right."""
 
@@ -114,7 +153,10 @@ class Collator:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", action="append", required=True, help="records, several may be given")
+    parser.add_argument("--data", action="append", default=[], help="records with marked words, several may be given")
+    parser.add_argument("--explained", action="append", default=[], help="records with explanations")
+    parser.add_argument("--parted", action="append", default=[], help="the same, of which the training part is taken")
+    parser.add_argument("--wording", default="bare", help="how explanations are asked for")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--epochs", type=float, default=2)
     parser.add_argument("--limit", type=int, default=10_000, help="records of each file")
@@ -131,8 +173,14 @@ def main() -> None:
     rng = np.random.default_rng(options.seed)
     requests = [turn["content"] for records in files for turn in conversation(records[0], ("a", "b"), rng)]
     words = [label for records in files for label in labels_of(load_task(records[0].task), records)]
-    tokenizer = make_tokenizer([*texts, *requests * 50, *words * 50], options.vocabulary)
+    people = explained_files(options.explained, options.parted, options.limit)
+    texts += [text for records in people for record in records for text in record.fields.values()]
+    texts += [said.explanation or "" for records in people for record in records for said in record.annotations]
+    heads = [wording_for(records, options.wording).write("label", "why") for records in people]
+    tokenizer = make_tokenizer([*texts, *requests * 50, *words * 50, *heads * 50], options.vocabulary)
     rows = [row for records in files for row in examples(records, tokenizer, options.longest, options.seed)]
+    for records in people:
+        rows += explained(records, options.wording, tokenizer, options.longest)
     print(f"{len(rows)} conversations of {np.mean([len(row) for row in rows]):.0f} tokens")
     set_seed(options.seed)
     config = LlamaConfig(

@@ -223,9 +223,20 @@ def test_a_killed_study_goes_on_and_processes_share_it(tmp_path):
     causal("llama", words, positions=1024).save_pretrained(tmp_path / "model")
     words.save_pretrained(tmp_path / "model")
     study = ["-m", "raison", "study", "capo", "--data", "set", "--model", "model", "--out", "out", "--full"]
-    study += ["--parts", "main,ablations,growing", "--seeds", "2", "--wording", "bare", "--train-items", "6"]
+    study += ["--parts", "main,ablations,growing", "--seeds", "1", "--wording", "bare", "--train-items", "6"]
     study += ["--test-items", "5", "--epochs", "1", "--capo-epochs", "1", "--shots", "2", "--reply-tokens", "8"]
-    study += ["--sizes", "2,3", "--new-epochs", "1", "--crowd-sizes", "3,4", "--permutations", "99"]
+    study += [
+        "--sizes",
+        "2,3",
+        "--new-epochs",
+        "1",
+        "--crowd-sizes",
+        "3,4",
+        "--permutations",
+        "99",
+        "--views",
+        "surface",
+    ]
     study += ["--resamples", "20", "--form", "tag"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     how = {"cwd": tmp_path, "env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

@@ -110,7 +110,7 @@ def _settings(config: Any, run: Run, items: int) -> Any:
     settings = arguments(
         config,
         part_of(run.folder),
-        False,
+        None,
         per_device_train_batch_size=1,  # a batch is put together by `Steps`
         lr_scheduler_type="cosine",
         warmup_steps=math.ceil(math.ceil(items / config.batch) * config.epochs * WARM_UP),

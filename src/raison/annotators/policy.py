@@ -32,6 +32,12 @@ class Adapter(NamedTuple):
     seed: int
 
 
+class Rows(NamedTuple):
+    """A new adapter that is but the embeddings of some tokens (peft's trainable tokens)."""
+
+    tokens: tuple[str, ...]
+
+
 class Policy(NamedTuple):
     """A model in training."""
 
@@ -49,7 +55,12 @@ class Policy(NamedTuple):
 
 
 def load_policy(
-    name: str, adapter: Adapter | None, *, dtype: str, max_tokens: int | None = None, trust_remote_code: bool = False
+    name: str,
+    adapter: Adapter | Rows | None,
+    *,
+    dtype: str,
+    max_tokens: int | None = None,
+    trust_remote_code: bool = False,
 ) -> Policy:
     """Load a model to be trained.
 
@@ -72,7 +83,10 @@ def load_policy(
         network, tokenizer = load_causal(name, None, dtype if adapter else "float32", trust_remote_code)
         if hasattr(network, "peft_config"):
             raise InputError(f"{name}: has an adapter already; give a folder with it, or the model it was made for")
-        network = adapted(network, name, *adapter) if adapter else network
+        if isinstance(adapter, Rows):
+            network = _with_rows(network, name, [*tokenizer.convert_tokens_to_ids([*adapter.tokens])])
+        elif adapter is not None:
+            network = adapted(network, name, *adapter)
     device = network.get_input_embeddings().weight.device
     limit = longest(network.config, tokenizer)
     most = max_tokens or (batching.TOKENS if device.type == "cpu" else TOKENS_GPU)
@@ -90,6 +104,24 @@ def _with_adapter(folder: Path, dtype: str, trust: bool) -> tuple[Any, Any]:
         network: Any = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=True)
     own = (folder / "tokenizer_config.json").exists()
     return network, AutoTokenizer.from_pretrained(folder, trust_remote_code=trust) if own else tokenizer
+
+
+def _with_rows(model: Any, name: str, tokens: list[int]) -> Any:
+    """Let the embeddings of some tokens learn, and nothing else."""
+    import peft
+
+    settings = peft.TrainableTokensConfig(
+        task_type="CAUSAL_LM", token_indices=tokens, target_modules=[_name_of(model, model.get_input_embeddings())]
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")  # peft's to mend
+        network: Any = peft.get_peft_model(model, settings)
+    network.peft_config["default"].base_model_name_or_path = str(Path(name).resolve()) if Path(name).is_dir() else name
+    return network
+
+
+def _name_of(model: Any, wanted: Any) -> str:
+    return next(name for name, module in model.named_modules() if module is wanted)
 
 
 # ----------------------------------------------------------------------------------------------------- running it
@@ -128,7 +160,7 @@ def takes_trees(policy: Policy, longest: int) -> bool:
     window = getattr(config, "sliding_window", None)
     if window is not None and window < longest and getattr(config, "use_sliding_window", True):
         return False
-    rng, known = np.random.default_rng(0), policy.network.get_input_embeddings().num_embeddings
+    rng, known = np.random.default_rng(0), len(policy.network.get_input_embeddings().weight)
 
     def drawn(size: int) -> tuple[int, ...]:
         return tuple(rng.integers(0, known, size).tolist())

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 from torch import Tensor
 
-from raison.annotators.fit import Measure, Run, check, fit, in_bfloat16
-from raison.annotators.policy import Adapter, load_policy, takes_trees, units_of
+from raison.annotators.fit import Measure, Run, check, chosen_by, fit, in_bfloat16
+from raison.annotators.policy import Adapter, Rows, load_policy, takes_trees, units_of
 from raison.annotators.preference import response_scores
 from raison.annotators.responses import Response
 from raison.annotators.said import tokens_of_turns
@@ -37,6 +37,7 @@ class SftConfig(msgspec.Struct, frozen=True):
     """How a model is fine-tuned on responses."""
 
     rank: int | None = 16  # of a new adapter on all projections; None = what is there is trained, see `load_policy`
+    only: tuple[str, ...] = ()  # tokens whose embeddings alone are trained; none = as the rank says
     alpha: int = 32  # the adapter is scaled by alpha / rank
     dropout: float = 0.05  # on what the adapter reads
     epochs: int = 3  # passes over the items
@@ -104,13 +105,15 @@ def sft(  # noqa: PLR0917
     config = msgspec.structs.replace(config, bf16=in_bfloat16(config.bf16))
     frame = provenance({"command": "annotators sft", "model": str(model), **msgspec.to_builtins(config)}, [], {})
     frame["data"] = {"turns": len(turns), "sha256": digest(turns)}
+    frame |= chosen_by(measure)
     folder = Path(out)
     if is_done(folder, frame):
         return folder
     adapter = Adapter(config.rank, config.alpha, config.dropout, config.seed) if config.rank else None
+    learning = Rows(config.only) if config.only else adapter
     dtype = "bfloat16" if config.bf16 else "float32"
     options: dict[str, Any] = {"max_tokens": config.max_tokens, "trust_remote_code": trust_remote_code}
-    policy = load_policy(str(model), adapter, dtype=dtype, **options)
+    policy = load_policy(str(model), learning, dtype=dtype, **options)
     said = tokens_of_turns(policy.tokenizer, [(turn.prompt, turn.response) for turn in turns], policy.limit)
     by_item: dict[str, list[Said]] = {}
     for turn in turns:

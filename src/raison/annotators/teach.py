@@ -13,6 +13,8 @@ import msgspec
 from raison.annotators.capo import CapoConfig, capo
 from raison.annotators.export import file_name
 from raison.annotators.preference_pair import PreferencePair
+from raison.annotators.prompts import Prompts
+from raison.annotators.rehearsal import Rehearsal
 from raison.annotators.responses import responses_of
 from raison.annotators.sft import SftConfig, sft, turns_of
 from raison.annotators.speakers import PERSON
@@ -32,7 +34,14 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def teach_sft(  # noqa: PLR0917
-    how: str, model: str, train: Sequence[Record], wording: Wording, out: str | Path, config: SftConfig, **options: Any
+    how: str,
+    model: str,
+    train: Sequence[Record],
+    wording: Wording,
+    out: str | Path,
+    config: SftConfig,
+    rehearsal: Rehearsal | None = None,
+    **options: Any,
 ) -> Iterator[tuple[str, Path]]:
     """Fine-tune on people's responses; yield (person, folder of the model), the person empty for all together.
 
@@ -43,6 +52,7 @@ def teach_sft(  # noqa: PLR0917
         wording: how they are asked for.
         out: folder of the model; of `sft-person`, of a folder for each.
         config: of the training.
+        rehearsal: how the model is tried on dev items after each epoch; the best epoch is kept. None = the last is.
         options: further arguments of `sft`.
 
     Raises:
@@ -54,8 +64,9 @@ def teach_sft(  # noqa: PLR0917
     for person in sorted({one.annotator for one in said}) if how == "sft-person" else [""]:
         own = [one for one in said if not person or one.annotator == person]
         folder = Path(out) / file_name(person) if person else Path(out)
+        options |= _tried(rehearsal, Asked(wording, how == "sft-tag"), person)
         yield person, sft(model, turns_of(wording, train, own, tagged=how == "sft-tag"), folder, config, **options)
-        _note(folder, Asked(wording, how == "sft-tag"))
+        note(folder, Asked(wording, how == "sft-tag"))
 
 
 def teach_capo(  # noqa: PLR0917
@@ -65,6 +76,7 @@ def teach_capo(  # noqa: PLR0917
     asked: Asked,
     out: str | Path,
     config: CapoConfig,
+    rehearsal: Rehearsal | None = None,
     **options: Any,
 ) -> Iterator[tuple[str, Path]]:
     """Train preferences; yield (person, folder of the model), the person empty for all together.
@@ -76,26 +88,33 @@ def teach_capo(  # noqa: PLR0917
         asked: how the pairs were made to ask.
         out: folder of the model; of `capo-person`, of a folder for each.
         config: of the training.
+        rehearsal: see `teach_sft`.
         options: further arguments of `capo`.
 
     Raises:
         InputError: as `capo`; there is no such way; the pairs have tags and the way has none, or the other way round;
-            or the model was taught with another wording or other tags.
+            the model was taught with another wording or other tags; or a pair is of a dev or test item.
     """
     if how not in CAPO:
         raise InputError(f"how {how!r}: expected {', '.join(CAPO)}")
     if asked.tag != (how == "capo-tag"):
         raise InputError(f"{how}: the pairs were made {'with' if asked.tag else 'without'} tags")
+    held_out = {record.id for part in rehearsal.split[1:] for record in part} if rehearsal else set[str]()
     groups: dict[str, list[PreferencePair]] = defaultdict(list)
     for pair in pairs:
+        if pair.record_id in held_out:
+            raise InputError(
+                f"record {pair.record_id!r}: a pair is of a held-out item; was it made with another split?"
+            )
         groups["" if how == "capo-tag" else pair.annotator].append(pair)
     for person, own in sorted(groups.items()):
         name = model.replace(PERSON, file_name(person))
         if (before := read_asked(name)) is not None and before != asked:
             raise InputError(f"{name}: was taught with another wording than the pairs, or other tags (see its {ASKED})")
         folder = Path(out) / file_name(person) if person else Path(out)
+        options |= _tried(rehearsal, asked, person)
         yield person, capo(name, own, folder, config, asked.wording, **options)
-        _note(folder, asked)
+        note(folder, asked)
 
 
 def read_asked(folder: str | Path) -> Asked | None:
@@ -113,5 +132,12 @@ def read_asked(folder: str | Path) -> Asked | None:
         raise InputError(f"{path}: can't be read ({error})") from None
 
 
-def _note(folder: Path, asked: Asked) -> None:
+def _tried(rehearsal: Rehearsal | None, asked: Asked, person: str) -> dict[str, Any]:
+    if rehearsal is None:
+        return {}
+    return {"measure": rehearsal.measure(Prompts(asked.wording, (), tag=asked.tag), person)}
+
+
+def note(folder: Path, asked: Asked) -> None:
+    """Write beside a model how it was asked."""
     write_json(folder / ASKED, msgspec.to_builtins(asked))

@@ -18,8 +18,10 @@ from raison.cli import (
     probe,
     stability,
     study,
+    study_capo,
     teach,
     train,
+    welcome,
 )
 from raison.cli.common import app, main
 
@@ -40,6 +42,8 @@ __all__ = [
     "probe",
     "stability",
     "study",
+    "study_capo",
     "teach",
     "train",
+    "welcome",
 ]

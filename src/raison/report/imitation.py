@@ -154,7 +154,7 @@ def _lines(found: Imitation) -> Iterator[RenderableType]:
 def _table(title: str, rows: Sequence[Row], metrics: Mapping[str, Metric]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False,
                   padding=(0, 1, 0, 0))  # fmt: skip
-    table.add_column("source", overflow="fold", min_width=12, max_width=18)
+    table.add_column("source", overflow="fold", min_width=10, max_width=22)
     for place, cell in enumerate(rows[0].cells):
         title = metrics[cell.metric].title
         longest = len(WITHHELD) if any(row.hidden[place] for row in rows) else 7

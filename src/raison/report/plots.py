@@ -1,6 +1,6 @@
 """Plots as inline SVG whose colours are the page's variables, so that they follow its theme."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -100,6 +100,38 @@ def _curve(axes: Any, index: int, name: str, places: Sequence[float], values: Ba
               label=fitting(name))  # fmt: skip
 
 
+def grown(metric: Metric, found: Mapping[str, Sequence[tuple[int, Cell]]], axis: str, marks: Sequence[str]) -> Markup:
+    """Plot a metric against a size (logarithmic), a curve with a band for each series, and references as lines across.
+
+    Args:
+        metric: what is plotted.
+        found: series -> size and cell.
+        axis: what the size is of.
+        marks: references in the cells' frames, the same for all, that are drawn.
+    """
+    with drawing(f"{metric.name} {axis} {' '.join(found)}"):
+        figure, axes = new_figure(250 + 18 * ((len(found) + len(marks) + 1) // 2), left=40)
+        axes.grid(axis="y")
+        frame = next(iter(found.values()))[0][1].frame
+        for name, style in zip(marks, ("solid", (0, (4, 3)), (0, (1, 2))), strict=False):
+            if (mark := frame.get(name)) is not None:
+                axes.axhline(mark, color=MUTED, linestyle=style, linewidth=1.2, label=fitting(name))
+        for index, (name, points) in enumerate(found.items()):
+            rows = [(cell.value, cell.low, cell.high) for _, cell in points]
+            y, low, high = ([np.nan if end is None else end for end in ends] for ends in zip(*rows, strict=True))
+            _curve(axes, index, name, [at for at, _ in points], (y, low, high), opacity=0.13)
+        _by_powers(axes, {at for points in found.values() for at, _ in points})
+        legend_below(figure, axes, columns=2)
+        return as_svg(figure, f"{metric.title} against {axis}, with intervals; the numbers are in the table.")
+
+
+def _by_powers(axes: Any, places: Collection[float]) -> None:
+    """Make the axis logarithmic, with a tick at each place."""
+    axes.set_xscale("log")
+    axes.set_xticks(sorted(places), [f"{at:g}" for at in sorted(places)])
+    axes.minorticks_off()
+
+
 def gains(found: Mapping[str, Sequence[tuple[float, Estimate]]], axis: str, *, logarithmic: bool = False) -> Markup:
     """Plot what was gained against what was varied, a curve with a band for each series, and a line at no gain."""
     with drawing(f"gains {axis} {' '.join(found)}"):
@@ -111,10 +143,7 @@ def gains(found: Mapping[str, Sequence[tuple[float, Estimate]]], axis: str, *, l
             y, low, high = ([np.nan if mark is None else mark for mark in marks] for marks in zip(*rows, strict=True))
             _curve(axes, index, name, [at for at, _ in points], (y, low, high), opacity=0.1)
         if logarithmic:
-            axes.set_xscale("log")
-            ticks = sorted({at for points in found.values() for at, _ in points})
-            axes.set_xticks(ticks, [f"{at:g}" for at in ticks])
-            axes.minorticks_off()
+            _by_powers(axes, {at for points in found.values() for at, _ in points})
         axes.margins(x=0.03)
         legend_below(figure, axes, columns=2)
         return as_svg(figure, f"Gain over the task alone against {axis}, with intervals.")

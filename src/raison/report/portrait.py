@@ -15,7 +15,7 @@ from raison.report.page import render_page
 from raison.report.plots import dots
 
 PICTURED = ("label", "mrr", "attribution_5", "style_js")
-PARTED = 40  # items that are open to read; the others are folded
+PARTED, LEAST, ANSWERS = 40, 10, 120  # items open to read: so many, or fewer with many answers each; others are folded
 HABITS = 3  # that are named in a sentence
 
 
@@ -55,9 +55,9 @@ def portrait_html(found: Imitation, person: str, rows: Sequence[Row], following:
         habits=_habits(found.habits, person, shown),
         labels=_labels(portrait, found.labels, shown),
         moves=[(system, _moves(portrait, system)) for system in shown],
-        where=[sentence for system in shown for sentence in where_they_part(found, person, system)],
+        where=[(system, told) for system in shown if (told := where_they_part(found, person, system))],
         parts=[(one, _differs(one, shown)) for one in parts],
-        open=PARTED,
+        open=min(PARTED, max(LEAST, ANSWERS // max(1, len(shown)))),
         index=INDEX,
         following=following,
         controls=CONTROLS,

@@ -13,8 +13,10 @@ so that several processes started alike share the work.
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,11 +32,13 @@ from raison.annotators.pairs import make_pairs
 from raison.annotators.people import opted_out
 from raison.annotators.preference_pair import PreferencePair
 from raison.annotators.prompts import Prompts
-from raison.annotators.responses import Response, ordinal_scale, read_responses, responses_of
+from raison.annotators.rehearsal import Rehearsal
+from raison.annotators.responses import Response, ordinal_scale, read_responses, responses_of, write_responses
 from raison.annotators.speakers import PERSON, Cast, Source
 from raison.annotators.splits import Split
 from raison.annotators.stability import Plan, Stability, stability
 from raison.annotators.teach import Asked, read_asked, teach_capo, teach_sft
+from raison.annotators.views import VIEWS
 from raison.annotators.wording import Wording, wording_for
 from raison.records import InputError, Record
 from raison.runs import digest, hash_records
@@ -138,12 +142,7 @@ class Study:
 
     def run(self) -> None:
         """Make every cell that is missing."""
-        jobs = {job.name: job for field in self.fields for job in self._jobs(field)}
-        if self.crowd is not None and "growing" in self.settings.parts:
-            jobs |= {
-                job.name: job for seed in range(self.settings.seeds) for one in plan.crowds(self.settings)
-                for job in [self._job(self.crowd, one, seed)]
-            }  # fmt: skip
+        jobs = {job.name: job for job in self._jobs()}
         missing = [name for name in jobs if self.shelf.get(name) is None]
         self.say(f"{len(jobs) - len(missing)} of {len(jobs)} cells are done")
         self.shelf.make([*jobs.values()], self._tell)
@@ -164,22 +163,28 @@ class Study:
         }
         return list(found[part]())
 
-    def _jobs(self, field: Field) -> list[Job]:
-        found = [self._stability(field)]
-        for seed in range(self.settings.seeds):
-            for part in dict.fromkeys(("main", *self.settings.parts)):  # the others begin with models of the first
-                found += [self._job(field, one, seed) for one in self.systems(field, part)]
-        return found
+    def _jobs(self) -> Iterator[Job]:
+        """Give all cells, part by part and seed by seed; other parts begin with models of the first."""
+        yield from map(self._stability, self.fields)
+        seeds = range(self.settings.seeds)
+        for part in dict.fromkeys(("main", *self.settings.parts)):
+            for seed, field in product(seeds, self.fields):
+                yield from (self._job(field, one, seed) for one in self.systems(field, part))
+        if self.crowd is not None and "growing" in self.settings.parts:
+            for seed in seeds:
+                yield from (self._job(self.crowd, one, seed) for one in self.systems(self.crowd, "crowd"))
 
     # ------------------------------------------------------------------------------------------------------- cells
 
     def name_of(self, field: Field, system: System, seed: int) -> str:
         """Name a cell by what it is and by a hash of what it is made from."""
-        seed = 0 if system.name in plan.SEEDLESS else seed
+        given = self.settings
+        seed = 0 if system.name in plan.SEEDLESS and not given.temperature else seed
         asked = (self.settings.shots, self.settings.select) if system.how == "in-context" else ()
         taught = (self.settings.sft, system.capo, system.pairs) if system.how not in plan.PROMPTED else ()
         taught += (self.settings.newcomer,) if system.part == "growing" else ()
-        made = [self.model, field.mark, system.how, system.size, self.settings.reply_tokens, *asked, *taught]
+        how = (given.reply_tokens, *[one for one in (given.dtype, given.temperature) if one not in ("float32", 0.0)])
+        made = [self.model, field.mark, system.how, system.size, *how, *asked, *taught]
         mark = digest(map(msgspec.to_builtins, made))[:8]
         return f"{file_name(field.name)}/{file_name(system.name).replace('%20', '-').replace('%2C', '')}-{seed}-{mark}"
 
@@ -193,59 +198,74 @@ class Study:
         return next((one for one in self.systems(field, part) if one.name == system.parent), None)
 
     def _stability(self, field: Field) -> Job:
+        views, draws = self.settings.views, self.settings.permutations
+
         def make(_: Path) -> Cell:
             started = clock()
-            found = stability(field.records, plan=Plan(permutations=self.settings.permutations))
+            found = stability(field.records, views or tuple(VIEWS), plan=Plan(permutations=draws))
             return Cell(STABILITY, 0, clock() - started, stability=found)
 
-        mark = digest([hash_records(field.records), self.settings.permutations])[:8]
+        mark = digest([hash_records(field.records), draws, *views])[:8]
         return Job(f"{file_name(field.name)}/{STABILITY}-{mark}", (), make)
 
     def _make(self, field: Field, system: System, seed: int, folder: Path) -> Cell:
         """Train a system, where it is trained, and let it answer."""
-        started = clock()
-        asking = self._teach(field, system, seed, folder)
-        seconds = clock() - started
+        spent, answers = {"training": 0.0, "answering": 0.0}, list[Response]()
+        if system.how in new.NEW:
+            answers = self._newcomers(field, system, seed, folder, spent)
+        else:
+            with timed(spent, "training"):
+                asking = self._teach(field, system, seed, folder)
+            with timed(spent, "answering"):
+                if system.how != "others":
+                    answers = self._answers(field, seed, folder / ANSWERS, field.people, *asking)
         parameters, size = kept(folder)
-        started, answers = clock(), list[Response]()
-        if system.how != "others":
-            answers = self._answers(field, folder, *asking)
-        unread = sum(one.failure is not None for one in answers)
-        if system.part != "main" and system.how != "others":  # nobody trains on from it
+        if system.part != "main" and system.how != "others":  # nothing begins with it
             shutil.rmtree(folder / MODEL, ignore_errors=True)
-        return Cell(system.name, seed, seconds, clock() - started, parameters, size, len(answers), unread)
+        unread = sum(one.failure is not None for one in answers)
+        took = (spent["training"], spent["answering"])
+        return Cell(system.name, seed, *took, parameters, size, len(answers), unread)
+
+    def _base(self, field: Field, system: System, seed: int) -> Path:
+        """Give the folder of the cell that a system begins with."""
+        parent = self._parent(field, system)
+        assert parent is not None
+        return self.shelf.at(self.name_of(field, parent, seed))
 
     def _teach(self, field: Field, system: System, seed: int, folder: Path) -> tuple[str, Prompts]:
         """Train what is to be trained; give the model's name, and what makes its prompts."""
-        train, how = field.split.train, system.how
+        train, how, out = field.split.train, system.how, folder / MODEL
         if how in plan.PROMPTED:
             shots, select = self.settings.shots, self.settings.select
             return self.model, Prompts(field.wording, train, how, k=shots, select=select, seed=seed)
-        parent = self._parent(field, system)
-        base = self.shelf.at(self.name_of(field, parent, seed)) if parent else folder
-        each = how.endswith("person") or how in (*new.NEW, "others")
-        name = f"{folder / MODEL}/{PERSON}" if each else f"{folder / MODEL}"
-        if how in ("new-tag", "new-adapter"):
-            return self._welcome(field, system, seed, (base / READY, folder / MODEL))
+        tag, each = how.endswith("tag") or how == "crowd", how.endswith("person")
         if how == "others":
-            self._others(field, seed, folder)
+            for person in field.people:
+                self._sft(field, "sft-tag", seed, opted_out(train, {person}), out / file_name(person))
         elif how.startswith("capo"):
-            self._capo(field, system, seed, (base, folder / MODEL))
+            self._capo(field, system, seed, out)
+        elif how == "crowd":
+            self._sft(field, "sft-tag", seed, _of(train, field.order[: system.size]), out)
         else:
-            said = _of(train, field.order[: system.size]) if how == "crowd" else train
-            way = "sft-tag" if how == "crowd" else how
-            config = msgspec.structs.replace(self.settings.sft, seed=seed)
-            list(teach_sft(way, self.model, said, field.wording, folder / MODEL, config))
-        return name, Prompts(field.wording, train, tag=how.endswith("tag") or how in ("crowd", "others"))
+            self._sft(field, how, seed, train, out)
+        return f"{out}/{PERSON}" if each else f"{out}", Prompts(field.wording, train, tag=tag)
 
-    def _capo(self, field: Field, system: System, seed: int, places: tuple[Path, Path]) -> None:
+    def _sft(self, field: Field, how: str, seed: int, train: Sequence[Record], out: Path) -> None:
+        config = msgspec.structs.replace(self.settings.sft, seed=seed)
+        list(teach_sft(how, self.model, train, field.wording, out, config, self._rehearsal(field)))
+
+    def _rehearsal(self, field: Field) -> Rehearsal | None:
+        """Give how models are tried on dev items, where the epoch is chosen by that."""
+        given = self.settings
+        return Rehearsal(field.split, given.temperature, given.reply_tokens) if given.sft.patience else None
+
+    def _capo(self, field: Field, system: System, seed: int, out: Path) -> None:
         assert system.capo is not None
-        base, out = places
-        asked = Asked(field.wording, tag=system.how == "capo-tag")
+        base, asked = self._base(field, system, seed), Asked(field.wording, tag=system.how == "capo-tag")
         name = f"{base / MODEL}" if asked.tag else f"{base / MODEL}/{PERSON}"
         config = msgspec.structs.replace(system.capo, seed=seed)
-        pairs = self._pairs(field, system, asked, seed)
-        list(teach_capo(system.how, name, pairs, asked, out, config, cache=base / REFERENCE))
+        pairs, tried = self._pairs(field, system, asked, seed), self._rehearsal(field)
+        list(teach_capo(system.how, name, pairs, asked, out, config, tried, cache=base / REFERENCE))
 
     def _pairs(self, field: Field, system: System, asked: Asked, seed: int) -> list[PreferencePair]:
         """Make the pairs of a system, and look through them for what must not be there."""
@@ -257,37 +277,48 @@ class Study:
             raise InputError(f"{field.name}: {found[0]}, which no pair may hold ({len(found):,} such leaks)")
         return made.pairs
 
-    def _others(self, field: Field, seed: int, folder: Path) -> None:
-        """Teach a tagged model for each person that has learned all the others, and make it ready for this one."""
-        config = msgspec.structs.replace(self.settings.sft, seed=seed)
-        for person in field.people:
-            others = [name for name in field.people if name != person]
-            train, place = opted_out(field.split.train, {person}), folder / MODEL / file_name(person)
-            list(teach_sft("sft-tag", self.model, train, field.wording, place, config))
-            new.ready(place, folder / READY / file_name(person), others)
+    def _newcomers(
+        self, field: Field, system: System, seed: int, folder: Path, spent: dict[str, float]
+    ) -> list[Response]:
+        """Take each person in turn into the model of the others, from so many items of theirs; none = not at all.
 
-    def _welcome(self, field: Field, system: System, seed: int, places: tuple[Path, Path]) -> tuple[str, Prompts]:
-        """Take each person in turn into the model of the others, from so many items of theirs; none = not at all."""
-        given, (ready, out) = self.settings.newcomer, places
-        asked = read_asked(ready / file_name(field.people[0]))
-        assert asked is not None
+        A model that is ready for somebody is a whole one: there is never more than one of them.
+        """
+        given, base, answers = self.settings.newcomer, self._base(field, system, seed), list[Response]()
         rate = given.tag_lr if system.how == "new-tag" else given.adapter_lr
         sft = msgspec.structs.replace(
-            self.settings.sft, seed=seed, rank=given.rank, epochs=given.epochs, batch=given.batch, lr=rate
-        )
-        for person in field.people if system.size else ():
-            said = new.first_items(responses_of(field.split.train), person, system.size, seed)
-            place = file_name(person)
-            new.welcome(system.how, ready / place, field.split.train, said, out / place, sft)
-        name = f"{out if system.size else ready}/{PERSON}"
-        return name, Prompts(asked.wording, field.split.train, tag=True)
+            self.settings.sft, seed=seed, rank=given.rank, epochs=given.epochs, batch=given.batch, lr=rate,
+            patience=None,
+        )  # fmt: skip
+        for person in field.people:
+            place, others = file_name(person), [name for name in field.people if name != person]
+            with timed(spent, "training"):
+                speaker = ready = new.ready(base / MODEL / place, folder / READY / place, others)
+                said = new.first_items(responses_of(field.split.train), person, system.size, seed)
+                if system.size:
+                    speaker = folder / MODEL / place
+                    new.welcome(system.how, ready, field.split.train, said, speaker, sft)
+            asked = read_asked(ready)
+            assert asked is not None
+            prompts = Prompts(asked.wording, field.split.train, tag=True)
+            with timed(spent, "answering"):
+                answers += self._answers(field, seed, folder / f"{place}.jsonl", [person], str(speaker), prompts)
+            shutil.rmtree(ready)
+        write_responses(folder / ANSWERS, answers)
+        return answers
 
-    def _answers(self, field: Field, folder: Path, model: str, prompts: Prompts) -> list[Response]:
-        cast = Cast(Source(model, reply_tokens=self.settings.reply_tokens), field.people)
-        config = {"command": "study capo", "reply_tokens": self.settings.reply_tokens}
-        return imitate_to_file(
-            folder / ANSWERS, cast.speaker, prompts, field.split.test, field.people, models=cast.models, config=config
-        )
+    def _answers(  # noqa: PLR0917
+        self, field: Field, seed: int, path: Path, people: Sequence[str], model: str, prompts: Prompts
+    ) -> list[Response]:
+        given = self.settings
+        source = Source(
+            model, reply_tokens=given.reply_tokens, temperature=given.temperature, seed=seed,
+            loading={"dtype": given.dtype},
+        )  # fmt: skip
+        cast = Cast(source, people)
+        drawn = {"temperature": given.temperature, "seed": seed if given.temperature else None}
+        config = {"command": "study capo", "reply_tokens": given.reply_tokens, **drawn}
+        return imitate_to_file(path, cast.speaker, prompts, field.split.test, people, models=cast.models, config=config)
 
     # ----------------------------------------------------------------------------------------------------- results
 
@@ -315,6 +346,14 @@ def made_up(crowd: plan.Crowd) -> list[Record]:
 def clock() -> float:
     """Give seconds: of this process, so that others on the machine make no difference, or of the clock on a GPU."""
     return time.perf_counter() if torch.cuda.is_available() else time.process_time()
+
+
+@contextmanager
+def timed(spent: dict[str, float], name: str) -> Generator[None]:
+    """Add the seconds that something takes."""
+    started = clock()
+    yield
+    spent[name] += clock() - started
 
 
 def kept(folder: Path) -> tuple[int, int]:

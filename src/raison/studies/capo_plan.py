@@ -17,7 +17,7 @@ ZERO_SHOT, PROFILE, IN_CONTEXT = "zero-shot", "profile", "in-context"
 POOLED, SFT_TAG, SFT_PERSON = "SFT, pooled", "SFT, tag", "SFT, person"
 CAPO_TAG, CAPO_PERSON = "CAPO, tag", "CAPO, person"
 OTHERS = "SFT, the others"  # the tagged model of everybody but one person
-SEEDLESS = (ZERO_SHOT, PROFILE)  # answer alike with every seed
+SEEDLESS = (ZERO_SHOT, PROFILE)  # answer alike with every seed, where nothing is drawn
 PROMPTED = (ZERO_SHOT, PROFILE, IN_CONTEXT)  # ways, too
 
 
@@ -49,10 +49,14 @@ class Settings(msgspec.Struct, frozen=True):
     shots: int = 16  # in context
     select: str = "stratified"
     reply_tokens: int = 128
+    temperature: float = 0.0  # 0 = the most probable tokens
+    dtype: str = "float32"  # of the models that answer
     train_items: int | None = None  # of each data set; None = all of the part
     test_items: int | None = None
-    permutations: int = 200  # of the tests of stability
+    views: tuple[str, ...] = ()  # of stability; none = all that the data have
+    permutations: int = 200  # of its tests
     scope: Scope = "all"  # of CAPO's pairs
+    rejected: tuple[Literal["people", "own-other-item"], ...] = ("people",)  # what is rejected in them
     sft: SftConfig = SftConfig()
     capo: CapoConfig = CapoConfig(anchor=0.1)
     newcomer: Newcomer = Newcomer()
@@ -108,7 +112,12 @@ def main_systems(settings: Settings) -> Iterator[System]:
 def capo_system(settings: Settings, form: Form) -> System:
     """Give CAPO as it is set."""
     name, parent = (CAPO_TAG, SFT_TAG) if form == "tag" else (CAPO_PERSON, SFT_PERSON)
-    return System(name, "main", f"capo-{form}", parent, settings.capo, PairOptions(scope=settings.scope))
+    return System(name, "main", f"capo-{form}", parent, settings.capo, pairs_of(settings))
+
+
+def pairs_of(settings: Settings, **changes: Any) -> PairOptions:
+    """Give which pairs are made, with what is changed of them."""
+    return make_options({"scope": settings.scope, "rejected": settings.rejected, **changes})
 
 
 def ablations(settings: Settings, weights: tuple[str, ...]) -> Iterator[System]:
@@ -122,11 +131,12 @@ def ablations(settings: Settings, weights: tuple[str, ...]) -> Iterator[System]:
     assert whole.capo is not None
     pairs: dict[str, dict[str, Any]] = {f"scope {scope}": {"scope": scope} for scope in ("all", "same-label",
                                         "different-label") if scope != settings.scope}  # fmt: skip
-    pairs["also rejects own texts on other items"] = {"rejected": ("people", "own-other-item")}
+    own = "own-other-item" not in settings.rejected
+    name = "also rejects own texts on other items" if own else "rejects others’ texts alone"
+    pairs[name] = {"rejected": ("people", *(("own-other-item",) if own else ()))}
     pairs |= {f"weights: {name}": {"weights": (name,)} for name in weights}
     for name, given in pairs.items():
-        options = make_options({"scope": settings.scope, **given})
-        yield whole._replace(name=name, part="ablations", pairs=options)
+        yield whole._replace(name=name, part="ablations", pairs=pairs_of(settings, **given))
     for name, changes in _changes(whole.capo).items():
         yield whole._replace(name=name, part="ablations", capo=msgspec.structs.replace(whole.capo, **changes))
 

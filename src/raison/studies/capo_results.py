@@ -54,11 +54,12 @@ def settings_told(study: Study) -> dict[str, str]:
     return {
         "Model": study.model,
         "Items": "; ".join(sizes),
-        "Seeds": f"{given.seeds}; zero-shot and profile answer alike with each",
+        "Seeds": f"{given.seeds}" + ("" if given.temperature else "; zero-shot and profile answer alike with each"),
+        "Answers": f"drawn at temperature {given.temperature:g}" if given.temperature else "the most probable tokens",
         "SFT": f"{adapters}, {given.sft.epochs} epochs, highest learning rate {given.sft.lr:g}",
         "CAPO": (
             f"{given.capo.epochs} epochs, highest learning rate {given.capo.lr:g}, β {given.capo.beta:g}, "
-            f"anchor {given.capo.anchor:g}, scope {given.scope}"
+            f"anchor {given.capo.anchor:g}, scope {given.scope}, rejected: {', '.join(given.rejected)}"
         ),
         "In context": f"{given.shots} answers of the person, {given.select}",
     }
