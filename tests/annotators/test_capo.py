@@ -42,7 +42,7 @@ SAID = [
     for index, record in enumerate(RECORDS)
     for place, (who, habit) in enumerate(HABIT.items())
 ]
-QUICK = CapoConfig(epochs=2, lr=1e-2, batch=3, bf16=False)
+QUICK = CapoConfig(epochs=2, lr=1e-2, batch=3, anchor=0.0, bf16=False)
 LEARN = SftConfig(epochs=2, lr=1e-2, batch=3, rank=4, bf16=False)
 
 
@@ -182,8 +182,8 @@ def test_weights_scale_the_gradient_and_betas_are_the_pairs_own(tuned):
 
 
 TRL = {
-    "sigmoid": (CapoConfig(beta=0.3), {"loss_type": ["sigmoid"]}),
-    "ipo": (CapoConfig(beta=0.3, loss="ipo", mean=True), {"loss_type": ["ipo"]}),
+    "sigmoid": (CapoConfig(beta=0.3, anchor=0.0), {"loss_type": ["sigmoid"]}),
+    "ipo": (CapoConfig(beta=0.3, loss="ipo", mean=True, anchor=0.0), {"loss_type": ["ipo"]}),
 }
 
 
@@ -272,7 +272,10 @@ def test_it_learns_to_prefer_what_people_said(whole, tuned):
     assert float(found.mean()) > 1
     assert float((found > 0).mean()) > 0.7
     assert losses(whole)[0] > losses(whole)[1]
-    assert told(whole)["counts"] == {"pairs": 42, "items": 7, "too_long": 0, "together": True}
+    trained = sum(weight.numel() for name, weight in weights(whole).items() if "lora_" in name)
+    assert trained > 0
+    counts = {"pairs": 42, "items": 7, "too_long": 0, "together": True, "parameters": trained}
+    assert told(whole)["counts"] == counts
     row = next(row for row in told(whole)["history"] if "margin" in row)
     assert {"margin", "preferred", "chosen", "rejected"} <= row.keys()
     reply = LocalGenerator.load(whole, max_new_tokens=5).generate([[{"role": "user", "content": PAIRS[0].prompt}]])
@@ -435,7 +438,14 @@ def test_sft_learns_the_responses_and_nothing_of_the_prompt(base, tmp_path, rank
     assert losses(one) == [pytest.approx(float(expected), abs=1e-4)]
     more = sft(base, turns, tmp_path / "more", msgspec.structs.replace(LEARN, rank=rank, epochs=5))
     assert losses(more)[-1] < losses(more)[0] - 0.5
-    assert told(more)["counts"] == {"turns": 9, "items": 3, "too_long": 0, "together": True}
+    network = policy.network
+    every = sum(weight.numel() for weight in network.parameters())
+    inner = [
+        layer for name, layer in network.named_modules() if isinstance(layer, torch.nn.Linear) and "head" not in name
+    ]
+    trained = every if rank is None else sum(rank * (layer.in_features + layer.out_features) for layer in inner)
+    counts = {"turns": 9, "items": 3, "too_long": 0, "together": True, "parameters": trained}
+    assert told(more)["counts"] == counts
 
 
 def test_an_adapter_learns_on(tuned, tmp_path):

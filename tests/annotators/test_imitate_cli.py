@@ -164,7 +164,9 @@ def test_wrong_options_of_imitate_cost_one_line(raison, options, message):
         (["--how", "sft-tag"], "--how sft-tag: the records are needed (--data)"),
         (["--how", "sft-tag", "--beta", 0.1], "--beta: not of --how sft-tag"),
         (["--how", "capo-tag"], "--how capo-tag: the pairs are needed (--pairs)"),
-        (["--how", "capo-tag", "--data", "data.jsonl"], "--data: not of --how capo-tag"),
+        (["--how", "capo-tag", "--data", "data.jsonl"], "--data: not of --how capo-tag, without --patience"),
+        (["--how", "capo-tag", "--patience", 2], "--how capo-tag: the records are needed (--data)"),
+        (["--how", "sft-tag", "--temperature", 0.7], "--temperature: not of --how sft-tag, without --patience"),
         (["--how", "capo-tag", "--pairs", "x.jsonl"], "x.jsonl.meta.json: does not say how the pairs were made"),
     ],
 )
@@ -205,3 +207,31 @@ def test_from_records_to_responses(raison, model, form, tmp_path):
     status, said = raison(*capo[:3], "--pairs", "other/pairs.jsonl", *capo[5:-1], "again")
     assert (status, said.count("\n")) == (2, 1)
     assert "was taught with another wording than the pairs" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["tag", "person"])
+def test_the_best_epoch_on_dev_items_is_kept(raison, model, form, tmp_path):
+    """An untrained model says nothing that can be read: its score is missing, and the training ends all the same."""
+    write_split("split.json", split_items(panel(15), (6, 4, 5), 3), 3)
+    data = ["--data", "data.jsonl", "--split", "split.json"]
+    trying = [*data, "--epochs", 5, "--patience", 2, "--temperature", 0.5, "--reply-tokens", 5]
+    status, said = raison("train", "--model", model, *trying, "--how", f"sft-{form}", "--rank", 2, "--out", "sft")
+    assert status == 0, said
+    assert "dev: score -, label -, mrr -, imitation -" in said
+    tag = ["--tag"] if form == "tag" else []
+    assert raison("pairs", *data, *tag, "--out", "pairs")[0] == 0
+    place = "/{annotator}" if form == "person" else ""
+    capo = ["train", "--model", f"sft{place}", "--pairs", "pairs/pairs.jsonl", "--how", f"capo-{form}", *trying]
+    status, said = raison(*capo, "--out", "capo")
+    assert status == 0, said
+    assert "dev: score -" in said
+    folder = tmp_path / "capo" / ("a" if form == "person" else "")
+    told = json.loads((folder / "raison.json").read_text())
+    assert told["chosen_by"]["split"]["records"] == 4
+    scores = [row["eval_score"] for row in told["history"] if "eval_score" in row]
+    assert scores == [None] * 4  # before, and after 3 of 5 epochs
+    write_split("other.json", split_items(panel(15), (6, 4, 5), 4), 4)
+    status, said = raison(*capo[:-2], "--split", "other.json", "--out", "again")
+    assert (status, said.count("\n")) == (2, 1)
+    assert "a pair is of a held-out item" in said

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from raison.annotators.fit import Measure, Objective, Run, check, fit, in_bfloat16
+from raison.annotators.fit import Measure, Objective, Run, check, chosen_by, fit, in_bfloat16
 from raison.annotators.policy import Policy, load_policy, log_probabilities, remembered, still, takes_trees, units_of
 from raison.annotators.preference import Loss, floor, preference_losses, response_scores
 from raison.annotators.preference_pair import PreferencePair
@@ -40,7 +40,9 @@ class CapoConfig(msgspec.Struct, frozen=True):
     mean: bool = False  # score a response by the mean over its tokens, not their sum
     label_weight: float = 1.0  # what a token of the label counts in the preference
     explanation_weight: float = 1.0  # and any other one
-    anchor: float = 0.0  # weight of the chosen response's mean -log p(token), which is added to each pair's loss
+    # Weight of the chosen response's mean -log p(token), which is added to each pair's loss. With 0 (plain DPO) labels
+    # and the form of an answer are soon lost where other people's correct labels are rejected (docs, Annotators).
+    anchor: float = 1.0
     epochs: int = 2  # passes over the items
     lr: float = 1e-5  # highest learning rate; it rises over the first 3 % of the steps and falls to 0 as a cosine
     batch: int = 16  # items per step, each with all its pairs
@@ -96,6 +98,7 @@ def capo(  # noqa: PLR0917
     said_of = {"model": str(model), **msgspec.to_builtins(config)}
     frame = provenance({"command": "annotators capo", **said_of}, [], {})
     frame["data"] = {"pairs": len(pairs), "sha256": digest(pairs)}
+    frame |= chosen_by(measure)
     folder = Path(out)
     if is_done(folder, frame):
         return folder

@@ -74,6 +74,7 @@ def score(
     systems: Mapping[str, Sequence[Sequence[Response]]],
     options: Options | None = None,
     encode: Encode | None = None,
+    *,
     compared: Sequence[tuple[str, str]] | None = None,
 ) -> Imitation:
     """Score systems that answer in people's names, beside the four controls.

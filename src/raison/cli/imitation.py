@@ -11,6 +11,7 @@ from raison.records import InputError
 
 if TYPE_CHECKING:
     from raison.annotators.responses import Response
+    from raison.annotators.similarity import Encode
 
 RESULT = "imitation.json"
 
@@ -60,7 +61,6 @@ def score(
     from raison.annotators.people import read_names
     from raison.annotators.responses import responses_of
     from raison.annotators.splits import read_split, split_items
-    from raison.annotators.vectors import sentence_encoder
     from raison.records import write_json
     from raison.report.imitation import imitation_table, write_imitation
 
@@ -72,10 +72,7 @@ def score(
     parts = read_split(split, records) if split else split_items(records)
     kept = {name: [[one for one in run if one.annotator not in gone] for run in runs] for name, runs in systems.items()}
     options = Options(vectors=vectors, divisor=divisor, epsilon=epsilon, seed=seed)
-    encode = None
-    if encoder:
-        quiet()
-        encode = sentence_encoder(encoder, device=device, trust_remote_code=trust)
+    encode = _encoder(encoder, device, trust) if encoder else None
     found = scored(parts, responses_of(records), kept, options, encode)
     if json:
         write_json(json, to_builtins(found.cells))
@@ -85,6 +82,13 @@ def score(
     console().print(imitation_table(found))
     if out:
         say(f"wrote {out}: index.html, a page for each person, {RESULT}")
+
+
+def _encoder(name: str, device: str | None, trust: Trust) -> "Encode":
+    from raison.annotators.vectors import sentence_encoder
+
+    quiet()
+    return sentence_encoder(name, device=device, trust_remote_code=trust)
 
 
 def _systems(given: list[str]) -> "dict[str, list[list[Response]]]":

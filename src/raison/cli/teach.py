@@ -12,6 +12,7 @@ from raison.cli.people import Without
 from raison.records import InputError
 
 if TYPE_CHECKING:
+    from raison.annotators.splits import Split
     from raison.annotators.teach import Asked
 
 
@@ -30,10 +31,15 @@ def annotators_train(
     beta: Annotated[float | None, Option(help="Of capo: how dear it is to leave the reference; 0.1.")] = None,
     loss: Annotated[str | None, Option(help="Of capo: sigmoid (default), ipo.")] = None,
     smoothing: Annotated[float | None, Option(help="Of capo: share of pairs taken to be wrong; 0.")] = None,
-    anchor: Annotated[float | None, Option(help="Of capo: weight of the likelihood of what is chosen; 0.")] = None,
+    anchor: Annotated[float | None, Option(help="Of capo: weight of the likelihood of what is chosen; 1.")] = None,
     mean: Annotated[bool | None, Option("--mean", help="Of capo: score by the mean over tokens, not the sum.")] = None,
     label_weight: Annotated[float | None, Option(min=0, help="Of capo: of a token of the label; 1.")] = None,
     explanation_weight: Annotated[float | None, Option(min=0, help="Of capo: of any other token; 1.")] = None,
+    patience: Annotated[
+        int | None, Option(min=1, help="Try on dev items; end after N epochs without a better.")
+    ] = None,
+    temperature: Annotated[float | None, Option(min=0, help="Of these tries: as you will imitate; 0.")] = None,
+    reply_tokens: Annotated[int | None, Option(min=1, help="Of these tries: longest reply; 128.")] = None,
     wording: Wording = None,
     order: Order = None,
     without: Without = None,
@@ -46,47 +52,67 @@ def annotators_train(
 
     Example: raison annotators train --model ID --data varierr.json --split split.json --how sft-tag --out runs/sft-tag
     """
+    from raison.annotators.rehearsal import Rehearsal
     from raison.annotators.teach import CAPO, SFT
 
-    of_both = _given(epochs=epochs, lr=lr, batch=batch, seed=seed)
+    of_both = _given(epochs=epochs, lr=lr, batch=batch, patience=patience, seed=seed)
     of_sft = _given(rank=rank)
     of_capo = _given(
         beta=beta, loss=loss, smoothing=smoothing, anchor=anchor, mean=mean, label_weight=label_weight,
         explanation_weight=explanation_weight,
     )  # fmt: skip
-    reading = _given(data=data, split=split, without=without, wording=wording, order=order, source=source, map=mapping)
+    asking, trying = _given(wording=wording, order=order), _given(temperature=temperature, reply_tokens=reply_tokens)
+    reading = _given(data=data, split=split, without=without, source=source, map=mapping)
     if how not in (*SFT, *CAPO):
         raise InputError(f"--how {how!r}: expected {', '.join((*SFT, *CAPO))}")
-    _only(how, {**of_capo, **_given(pairs=pairs)} if how in SFT else {**of_sft, **reading})
-    if how in SFT:
-        made = _sft(how, model, out, reading, {**of_both, **of_sft}, trust)
+    if not patience:
+        _only(f"--how {how}, without --patience", {**trying, **(reading if how in CAPO else {})})
+    _only(f"--how {how}", {**of_capo, **_given(pairs=pairs)} if how in SFT else {**of_sft, **asking})
+    parts = _parts(how, reading) if how in SFT or patience else None
+    tried = Rehearsal(parts, seed=seed, **trying) if parts and patience else None
+    told: dict[str, Any] = {"rehearsal": tried, "trust_remote_code": trust, "progress": _progress()}
+    if parts and how in SFT:
+        made = _sft(how, model, out, (parts, asking), of_both | of_sft, told)
     else:
-        made = _capo(how, model, out, pairs, {**of_both, **of_capo}, trust)
-    for person, folder in made:
-        say(f"wrote {folder}{f' ({person})' if person else ''}")
+        made = _capo(how, model, out, pairs, of_both | of_capo, told)
+    _told(made)
     taught = f"{out}/{{annotator}}" if how.endswith("person") else out
     say(following("annotators imitate", model=taught, data=data or "FILE", split=split, out="responses.jsonl"))
 
 
+def _told(made: Iterator[tuple[str, Path]]) -> None:
+    for person, folder in made:
+        say(f"wrote {folder}{f' ({person})' if person else ''}")
+
+
+def _parts(how: str, reading: dict[str, Any]) -> "Split":
+    if "data" not in reading:
+        raise InputError(f"--how {how}: the records are needed (--data)")
+    return split_of(reading["data"], *(reading.get(name) for name in ("split", "without", "source", "map")))
+
+
 def _sft(
-    how: str, model: str, out: str, reading: dict[str, Any], settings: dict[str, Any], trust: bool
+    how: str,
+    model: str,
+    out: str,
+    asking: "tuple[Split, dict[str, Any]]",
+    settings: dict[str, Any],
+    told: dict[str, Any],
 ) -> Iterator[tuple[str, Path]]:
     from msgspec.structs import replace
 
     from raison.annotators.sft import SftConfig
     from raison.annotators.teach import teach_sft
 
-    if "data" not in reading:
-        raise InputError(f"--how {how}: the records are needed (--data)")
-    parts = split_of(reading["data"], *(reading.get(name) for name in ("split", "without", "source", "map")))
-    wording = asked_of(None, parts, reading.get("wording"), reading.get("order")).wording
+    parts, asked = asking
+    wording = asked_of(None, parts, asked.get("wording"), asked.get("order")).wording
     config = replace(SftConfig(), **settings | ({"rank": settings["rank"] or None} if "rank" in settings else {}))
     quiet()
-    return teach_sft(how, model, parts.train, wording, out, config, trust_remote_code=trust, progress=_progress())
+    return teach_sft(how, model, parts.train, wording, out, config, **told)
 
 
 def _capo(
-    how: str, model: str, out: str, pairs: str | None, settings: dict[str, Any], trust: bool
+    how: str, model: str, out: str, pairs: str | None, settings: dict[str, Any], told: dict[str, Any]
 ) -> Iterator[tuple[str, Path]]:
     from msgspec.structs import replace
 
@@ -98,7 +124,6 @@ def _capo(
         raise InputError(f"--how {how}: the pairs are needed (--pairs)")
     config, asked = replace(CapoConfig(), **settings), _asked_by(pairs)
     quiet()
-    told: dict[str, Any] = {"trust_remote_code": trust, "progress": _progress()}
     return teach_capo(how, model, read_pairs(pairs), asked, out, config, **told)
 
 
@@ -122,20 +147,24 @@ def _given(**options: Any) -> dict[str, Any]:
 
 
 def _only(how: str, others: dict[str, Any]) -> None:
-    """Refuse options that another way of training has."""
+    """Refuse options that this way of training does not have."""
     for name, value in others.items():
         if value is not None:
-            raise InputError(f"--{name.replace('_', '-')}: not of --how {how}")
+            raise InputError(f"--{name.replace('_', '-')}: not of {how}")
 
 
-def _progress() -> Callable[[float, dict[str, float]], None]:
-    """Tell the loss now and then: at each tenth of a training."""
+def _progress() -> Callable[[float, dict[str, Any]], None]:
+    """Tell the loss now and then, at each tenth of a training, and how it went on dev items."""
     last = [-1]
 
-    def tell(share: float, logs: dict[str, float]) -> None:
+    def tell(share: float, logs: dict[str, Any]) -> None:
         if "loss" in logs and int(share * 10) != last[0]:
             last[0] = int(share * 10)
             told = ", ".join(f"{name} {logs[name]:.3f}" for name in ("loss", "margin", "preferred") if name in logs)
             say(f"{share:4.0%}  {told}")
+        if "eval_score" in logs:
+            parts = {name.removeprefix("eval_"): value for name, value in logs.items() if name.startswith("eval_")}
+            found = ", ".join(f"{name} {'-' if value is None else f'{value:.3f}'}" for name, value in parts.items())
+            say(f"{share:4.0%}  dev: {found}")
 
     return tell
