@@ -1,6 +1,8 @@
 """`raison train --align` as a user meets it: every option reaches the run, and one line for whatever can't be."""
 
 import json
+import re
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -58,7 +60,7 @@ def told(out):
 
 SETTINGS = {
     "alpha": (["--alpha", "0.5"], 0.5),
-    "loss": (["--align-loss", "base"], "base"),
+    "loss": (["--align-loss", "margin-pairs"], "margin-pairs"),
     "margin": (["--margin", "2.5"], 2.5),
     "warm_up": (["--warm-up", "2"], 2),
     "people": (["--people", "bob"], "bob"),
@@ -88,9 +90,10 @@ def test_options_of_the_extractor_reach_the_run(place, tmp_path):
     options = [part for name, value in given.items() for part in ("--align-set", f"{name}={value}")]
     out = tmp_path / "out"
     dev = ["--dev", place / "data.jsonl", "--warm-up", "rest"]
-    assert train(place, out, "--epochs", "2", "--align", "diffmask", *options, *dev) == 0
+    options += ["--align-set", "patience=1"]
+    assert train(place, out, "--epochs", "3", "--align", "diffmask", *options, *dev) == 0
     found = told(out)["config"]["alignment"]
-    assert found == msgspec.to_builtins(Alignment("diffmask", warm_up="rest", **given))
+    assert found == msgspec.to_builtins(Alignment("diffmask", warm_up="rest", patience=1, **given))
     named = {*SETTINGS, *given, "by", "doze"}  # doze is of input marginalisation
     assert set(found) == named  # no setting is left untried
 
@@ -110,6 +113,41 @@ def test_curves_are_told_beside_the_alignment(place, tmp_path, capsys):
     history = told(out)["history"]
     assert sum("eval_alignment" in row for row in history) == 2
     assert sum({"task", "alignment", "active"} <= row.keys() for row in history) == 2
+
+
+def test_records_without_a_rationale_are_counted_and_said(place, tmp_path, capsys):
+    rows = [json.loads(line) for line in (place / "data.jsonl").read_text().splitlines()]
+    for row in rows[:3]:
+        row["annotations"] = []
+    (tmp_path / "some.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = tmp_path / "out"
+    options = ["--align", "diffmask", "--align-set", "rounds=9", "--align-set", "extractor_epochs=1"]
+    assert train(place, out, "--epochs", "2", *options, data=tmp_path / "some.jsonl") == 0
+    printed = capsys.readouterr().err
+    assert "warning: rounds 9: the training has epochs for 2 at most" in printed
+    assert "without a usable rationale: 3 of 12 records" in printed
+    assert re.search(r"the alignment took [\d.]+ s, \d+% of the losses' time; the task [\d.]+ s", printed)
+    assert told(out)["rationales"] == {"records": 12, "without_rationale": 3, "share_without": 0.25}
+    assert train(place, out, "--epochs", "2", *options, data=tmp_path / "some.jsonl") == 0  # found done
+    assert "without a usable rationale: 3 of 12 records" in capsys.readouterr().err
+
+
+def test_a_classifier_takes_bfloat16_and_parts_of_steps(place, tmp_path):
+    options = ["--epochs", "1", "--bf16", "--accumulate", "3", "--align", "gradient"]
+    assert train(place, tmp_path / "out", *options) == 0
+    found = told(tmp_path / "out")["config"]
+    assert (found["bf16"], found["accumulate"]) == (True, 3)
+    assert train(place, tmp_path / "plain", "--epochs", "1") == 0
+    found = told(tmp_path / "plain")["config"]
+    assert (found["bf16"], found["accumulate"]) == (False, 1)
+
+
+def test_an_alignment_whose_turn_did_not_come_is_warned_of(place, tmp_path, capsys):
+    options = ["--align", "gradient", "--warm-up", "1", "--align-set", "every=100"]
+    assert train(place, tmp_path / "out", "--epochs", "2", *options) == 0
+    assert "warning: the alignment never took part" in capsys.readouterr().err
+    assert train(place, tmp_path / "other", "--epochs", "2", *options[:2]) == 0
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_marks_left_in_dev_texts_are_warned_of(place, tmp_path, capsys):
@@ -136,7 +174,8 @@ QUICK = ("input-marginalisation",)
 )
 def test_a_causal_model_learns_by_adapters(place, tmp_path, by):
     out = tmp_path / "out"
-    quick = ["--lora", "--rank", "2", "--epochs", "1", "--accumulate", "2", "--align-set", "extractor_epochs=1"]
+    quick = ["--lora", "--rank", "2", "--epochs", "1", "--accumulate", "2"]
+    quick += ["--align-set", "extractor_epochs=1"] if by == "diffmask" else []
     assert train(place, out, "--align", by, *quick, data="mood.jsonl", model="lm") == 0
     found = told(out)
     assert found["config"]["alignment"]["by"] == by
@@ -153,17 +192,26 @@ WRONG = {
     "settings alone": (["--align-set", "draws=2"], "--align-set: only with --align"),
     "unknown attribution": (["--align", "lime"], "'lime': expected one of gradient"),
     "unknown loss": (["--align", "attention", "--align-loss", "mse"], "'mse': expected one of margin"),
-    "unknown setting": (["--align", "attention", "--align-set", "draw=2"], "draw"),
+    "unknown setting": (["--align", "attention", "--align-set", "draw=2"], "'draw'; did you mean 'draws'?"),
+    "another name": (["--align", "attention", "--align-set", "by=gradient"], "unknown setting 'by'; (there are: l"),
     "unknown replacement": (["--align", "input-marginalisation", "--align-set", "replacement=x"], "'x': expected mask"),
-    "unknown gate": (["--align", "diffmask", "--align-set", "gate=output"], "output"),
+    "unknown gate": (["--align", "diffmask", "--align-set", "gate=output"], "gate=output: expected input or hidden"),
     "unknown people": (["--align", "attention", "--people", "cleo"], "unknown people 'cleo'"),
-    "a number that is none": (["--align", "attention", "--align-set", "ramp=slow"], "ramp"),
+    "a number that is none": (["--align", "attention", "--align-set", "ramp=slow"], "ramp=slow: expected a whole"),
+    "a share that is none": (["--align", "attention", "--align-set", "alpha=x"], "alpha=x: expected a number"),
+    "neither true nor false": (["--align", "attention", "--align-set", "balance=2"], "=2: expected true or false"),
+    "two in one": (["--align", "attention", "--align-set", "ramp=1", "every=2"], "every=2: each setting needs its"),
     "warm-up that is none": (["--align", "attention", "--warm-up", "soon"], "warm-up 'soon'"),
     "warm-up below 0": (["--align", "attention", "--warm-up", "-2"], "warm-up '-2'"),
     "alpha below 0": (["--align", "attention", "--alpha", "-1"], "greater than or equal to 0"),
     "alpha of no size": (["--align", "attention", "--alpha", "nan"], "greater than or equal to 0"),
+    "no margin in it": (["--align", "gradient", "--margin", "2"], "margin 2: the loss order has no margin"),
+    "no margin set": (["--align", "attention", "--align-set", "margin=2"], "margin 2: the loss kl has no margin"),
+    "a loss from 0 on": (["--align", "occlusion", "--align-loss", "ratio"], "take one of margin, "),
+    "of another": (["--align", "gradient", "--align-set", "draws=3"], "draws: a setting of input-marginalisation"),
     "no draws": (["--align", "input-marginalisation", "--align-set", "draws=0"], "draws 0: expected at least 1"),
     "rest without dev": (["--align", "attention", "--warm-up", "rest"], "warm-up rest: needs dev records"),
+    "a warm-up of all epochs": (["--align", "attention", "--warm-up", "9", "--epochs", "2"], "of 2 epochs, so that"),
     "alpha of any size": (["--align", "attention", "--alpha", "inf"], "alpha inf"),
     "no language model": (["--align", "input-marginalisation", "--align-set", "replacement=masked-lm"], ":NAME"),
     "no such file": (["--align", "attention", "--align-set", "nowhere.toml"], "nowhere.toml"),
@@ -178,6 +226,27 @@ def test_what_cannot_be_is_one_line_and_leaves_nothing(place, tmp_path, capsys, 
     assert message in printed
     assert printed.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+NAMED = {"by", "loss", "alpha", "margin", "warm_up", "people"}  # these have options of their own
+
+
+def wanted():
+    """Every setting of an alignment with its default, as it is written on the command line."""
+    plain = msgspec.to_builtins(Alignment())
+    return {f"{name}={str(value).lower()}" for name, value in plain.items() if name not in NAMED}
+
+
+def test_the_help_lists_every_setting_with_its_default(capsys):
+    assert run("train", "--help") == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line.split(maxsplit=1) for line in lines[lines.index("Options:") :] if re.match(r" +[a-z_]+=", line)]
+    assert {name for name, _ in rows} == wanted()
+
+
+def test_the_page_lists_every_setting_with_its_default():
+    page = (Path(__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+=[^`]*)` \| [^|]+ \|$", page, re.MULTILINE)) == wanted()
 
 
 def test_adapters_take_an_alignment_with_labels_alone(place, tmp_path, capsys):

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from raison.attribution.imports import from_captum, from_inseq
     from raison.evaluation import Options, Verdict, evaluate
     from raison.masking import make_operator
-    from raison.models import Answerer, Classifier, Writer
+    from raison.models import Answerer, Classifier, Tagger, Writer
     from raison.prompting import explain
     from raison.rationales import Budget, Rationale, WordScores, load_scores, parse_budget, save_scores
     from raison.records import Annotation, InputError, Prediction, Record, Span, read_records, write_records
     from raison.report import write_report
     from raison.sources import SOURCES, load, scan
     from raison.testbed import make_corpus
-    from raison.training import Config, LoraConfig, finetune, finetune_lora
+    from raison.training import Config, LoraConfig, finetune, finetune_lora, finetune_tagger
     from raison.words import word_grid
 
 __version__ = "0.1.0"
@@ -32,14 +32,14 @@ _HOMES = {
     "attribution.imports": ("from_captum", "from_inseq"),
     "evaluation": ("Options", "Verdict", "evaluate"),
     "masking": ("make_operator",),
-    "models": ("Answerer", "Classifier", "Writer"),
+    "models": ("Answerer", "Classifier", "Tagger", "Writer"),
     "prompting": ("explain",),
     "rationales": ("Budget", "Rationale", "WordScores", "load_scores", "parse_budget", "save_scores"),
     "records": ("Annotation", "InputError", "Prediction", "Record", "Span", "read_records", "write_records"),
     "report": ("write_report",),
     "sources": ("SOURCES", "load", "scan"),
     "testbed": ("make_corpus",),
-    "training": ("Config", "LoraConfig", "finetune", "finetune_lora"),
+    "training": ("Config", "LoraConfig", "finetune", "finetune_lora", "finetune_tagger"),
     "words": ("word_grid",),
 }
 
@@ -58,6 +58,7 @@ __all__ = [
     "Rationale",
     "Record",
     "Span",
+    "Tagger",
     "Verdict",
     "WordScores",
     "Writer",
@@ -67,6 +68,7 @@ __all__ = [
     "extract_to_file",
     "finetune",
     "finetune_lora",
+    "finetune_tagger",
     "from_captum",
     "from_inseq",
     "load",

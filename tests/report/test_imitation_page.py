@@ -35,7 +35,7 @@ def result(hostile=False):
                 for k, (who, name) in enumerate(names.items())
             ),
         )
-        for i in range(60)
+        for i in range(30)
     ]  # fmt: skip
     split = split_items(items)
     said = responses_of(split.test)
@@ -100,7 +100,7 @@ def test_the_page_shows_every_number_and_the_terminal_the_main_ones():
     assert max(map(len, printed.splitlines())) <= 100
     for name in ("near", "odd", "human", "Grounding", "Composite"):
         assert name in printed
-    assert "of 48 answers" in " ".join(printed.split())
+    assert "of 24 answers" in " ".join(printed.split())
 
 
 def test_a_person_s_page_says_where_they_part():

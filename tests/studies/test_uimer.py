@@ -1,22 +1,28 @@
 """The study of training with rationales: its cells, its curves and its page."""
 
+import json
 import os
 import socket
 import subprocess
 import sys
+from typing import get_args
 
 import msgspec
 import numpy as np
 import pytest
+import torch
 
+from raison.cli import main
 from raison.evaluation.statistics import bootstrap_mean
 from raison.records import Annotation, InputError, Record, Span, write_records
-from raison.studies.uimer import Cell, Store
+from raison.studies.uimer import Cell, Store, Study, train
 from raison.studies.uimer_curves import plots_of, series_of, turning_rate, turns_of
 from raison.studies.uimer_page import lines_of, write_uimer
-from raison.studies.variants import Settings, Variant, around, families, grid, settings_of, sources_of
+from raison.studies.variants import Part, Settings, Variant, around, families, grid, settings_of, sources_of
+from raison.training import rounds as rounds_module
 from raison.training.align import check_alignment
 from raison.training.aligned import Alignment
+from raison.training.learners import LabelLearner
 
 BEST = Variant("IM uniform", Alignment(alpha=1.0, margin=1.0))
 
@@ -92,6 +98,41 @@ def test_every_family_is_tuned_with_the_same_care(task):
     assert ("attention" in found) == (task != "slots")
 
 
+@pytest.mark.parametrize("task", ["intent", "slots", "nli"])
+@pytest.mark.parametrize("epochs", [2, 30, 60])
+def test_every_variant_of_every_part_can_be_trained(task, epochs):
+    """And its alignment takes part: it begins before the training ends, with as many rounds as it says."""
+    parts = [part for part in get_args(Part) if part != "main"]
+    for name, tried in families(Settings(task=task, masked_lm="some-model"), epochs).items():
+        for best in (Variant(name, one, epochs=epochs) for one in tried):
+            for part in parts if name.startswith("DM") else set(parts) - {"rounds"}:
+                varied = list(around(part, best, ["ann", "soft", "explanations"]))
+                assert len({one.name for one in varied}) == len(varied) > 0
+                for one in varied:
+                    check_alignment(one.alignment)
+                    assert one.alignment.warm_up < epochs
+                    assert part != "rounds" or one.alignment.rounds <= epochs - one.alignment.warm_up
+
+
+def test_the_margin_varies_where_the_loss_has_one():
+    counts = {}
+    for name, tried in families(Settings(masked_lm="some-model")).items():
+        for one in tried:
+            varied = list(around("strength", Variant(name, one), []))
+            counts.setdefault(one.loss or name.split()[0], set()).add(len(varied))
+    assert counts == {
+        "IM": {15}, "margin-strongest": {15}, "GB": {5}, "sign": {5}, "ratio": {5}, "attention": {5}
+    }  # fmt: skip
+
+
+def test_strength_without_a_margin_is_one_curve():
+    best = Variant("GB order", Alignment("gradient-l1"))
+    cells = [cell("main", Variant("task alone"), seed, 0.6) for seed in range(3)]
+    cells += [cell("strength", one, seed, 0.7) for one in around("strength", best, []) for seed in range(3)]
+    (curve,) = series_of(cells, "strength")["GB order, 1 shots"]
+    assert (curve.name, curve.xs) == ("GB order", [0.1, 0.3, 1.0, 3.0, 10.0])
+
+
 def test_of_more_records_a_training_is_shorter_and_so_is_its_warm_up():
     lengths = {size: sorted({one.epochs for one in grid("nli", size)}) for size in (7, 100, 500, 13_084)}
     assert lengths == {7: [30, 60], 100: [15, 30], 500: [3, 6], 13_084: [2, 4]}
@@ -138,25 +179,83 @@ def test_the_page_shows_curves_and_the_turning_rate(tmp_path):
     assert "0.400 [" in page
 
 
+def test_the_page_says_what_is_not_there(tmp_path):
+    told = {
+        "slots": "the answer of a tagger is not one label",
+        "warm-up": "Points are left out where a training is too short",
+    }
+    for settings, wanted in ((Settings(task="slots"), ["slots"]), (Settings(parts=("main", "warm-up")), ["warm-up"])):
+        write_uimer(tmp_path / "study.html", study(), settings)
+        page = (tmp_path / "study.html").read_text(encoding="utf-8")
+        assert [key for key, text in told.items() if text in page] == wanted
+
+
+def test_the_table_is_written_as_json(tmp_path, monkeypatch):
+    monkeypatch.setattr(Study, "run", lambda _: study())
+    write_records(tmp_path / "data.jsonl", two_labels())
+    data = [part for name in ("--train", "--dev", "--test") for part in (name, str(tmp_path / "data.jsonl"))]
+    where = ["--out", str(tmp_path / "out"), "--json", str(tmp_path / "cells.json")]
+    with pytest.raises(SystemExit) as end:
+        main(["study", "uimer", "--model", "none", *data, *where])
+    assert not end.value.code
+    rows = json.loads((tmp_path / "cells.json").read_text())
+    lines = lines_of(study())
+    assert [(row["part"], row["variant"]) for row in rows] == [(line.part, line.variant) for line in lines]
+    assert rows[1]["gain"]["value"] == pytest.approx(0.1)
+    assert rows[1]["gain"]["low"] == lines[1].gain.low
+    assert rows[0]["gain"] is None
+
+
+def two_labels(size=12):
+    """Texts in which one word says the label, marked by a person."""
+    words, made = {"a": "happy", "b": "red"}, []
+    for index in range(size):
+        label = "ab"[index % 2]
+        text = f"the man {words[label]} in the park {index}"
+        start = text.index(words[label])
+        note = Annotation("ann", label, {"text": (Span(start, start + len(words[label])),)})
+        made.append(Record(str(index), {"text": text}, "intent", label, ("a", "b"), (note,)))
+    return made
+
+
+def test_rounds_go_on_from_the_best_model(tiny, tmp_path, monkeypatch):
+    """The paper's rounds reload it; with one pass, dev records are not looked at."""
+    names = {"a": "entailment", "b": "neutral"}
+    records = [msgspec.structs.replace(one, label=names[one.label], label_set=None) for one in two_labels()]
+    learner, scores, weights, seen = LabelLearner(tiny.build("bert")), iter([0.2, 0.9, 0.4, 0.4, 0.4]), [], []
+
+    def copied(network):
+        return {name: value.clone() for name, value in network.state_dict().items()}
+
+    def score(self, given, tokens):
+        weights.append(copied(self.network))
+        return {"accuracy": next(scores)}
+
+    monkeypatch.setattr(LabelLearner, "score", score)
+    monkeypatch.setattr(rounds_module, "train_extractor", lambda model, *_, **__: seen.append(copied(model.model)))
+    settings = Settings(batch=6)
+    rounds = Variant("DM rounds", Alignment("diffmask", rounds=2, warm_up=1), lr=1e-2, epochs=5)
+    train(learner, records, rounds, 0, settings, records[:4])
+    assert len(weights) == 5
+    for found, after in zip(seen, (1, 2), strict=True):  # the best of three epochs was the second
+        assert all(torch.equal(value, weights[after - 1][name]) for name, value in found.items())
+    assert any(not torch.equal(value, weights[2][name]) for name, value in seen[1].items())
+    once = msgspec.structs.replace(rounds, alignment=Alignment("diffmask", warm_up=1))
+    train(learner, records, once, 0, settings, records[:4])
+    assert (len(weights), len(seen)) == (5, 3)
+
+
 @pytest.mark.slow
 def test_two_processes_finish_every_cell(tmp_path, tiny):
     """Both train together; the first one writes. Stopped after some cells, one process goes on from these."""
     classifier = tiny.build("bert")
     classifier.model.save_pretrained(tmp_path / "model")
     classifier.tokenizer.save_pretrained(tmp_path / "model")
-    words = {"a": "happy", "b": "red"}
-    made = []
-    for index in range(12):
-        label = "ab"[index % 2]
-        text = f"the man {words[label]} in the park {index}"
-        start = text.index(words[label])
-        note = Annotation("ann", label, {"text": (Span(start, start + len(words[label])),)})
-        made.append(Record(str(index), {"text": text}, "intent", label, ("a", "b"), (note,)))
-    write_records(tmp_path / "data.jsonl", made)
+    write_records(tmp_path / "data.jsonl", two_labels())
     data = tmp_path / "data.jsonl"
     (tmp_path / "study.py").write_text(
         "import sys\nfrom raison.cli import main\nfrom raison.studies import uimer\n"
-        "uimer.grid = lambda task: [uimer.Variant('task alone', None, lr, 2) for lr in (1e-4, 2e-4)]\n"
+        "uimer.grid = lambda task, size: [uimer.Variant('task alone', None, lr, 2) for lr in (1e-4, 2e-4)]\n"
         "main(sys.argv[1:])\n"
     )
     study = [tmp_path / "study.py", "study", "uimer", "--model", tmp_path / "model", "--train", data, "--dev", data]

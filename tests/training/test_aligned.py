@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,7 +22,19 @@ from raison.attribution.extractor import Extractor
 from raison.records import Annotation, InputError, Record, Span
 from raison.training import Alignment, Config, finetune
 from raison.training import rounds as rounds_module
-from raison.training.align import TEACHERS, check_alignment, examples, measure_of, objective_for, trainer_for
+from raison.training.align import (
+    TEACHERS,
+    check_alignment,
+    examples,
+    expect_schedule,
+    fewer_rounds,
+    fits,
+    measure_of,
+    objective_for,
+    rationales_of,
+    teacher_of,
+    trainer_for,
+)
 from raison.training.aligned import Collator, Examples, Objective, gradient_ratio, rested, step_of
 from raison.training.learners import LabelLearner
 from raison.training.losses import LOSSES
@@ -79,6 +92,11 @@ def trainer_of(tiny, folder, alignment=None, records=RECORDS, dev=(), **settings
     if dev:
         given |= {"eval_strategy": "epoch", "metric_for_best_model": "accuracy"}
     return trainer_for(objective, rows, TrainingArguments(**{**given, **settings}), measure_of(learner, dev))
+
+
+def aligned_by(by, epochs=1, **settings):
+    """An alignment through any attribution; an extractor is trained for few epochs."""
+    return Alignment(by, **settings, **({"extractor_epochs": epochs} if by == "diffmask" else {}))
 
 
 def weights_of(trainer):
@@ -202,7 +220,7 @@ def test_a_batch_may_be_computed_in_parts(tiny, tmp_path, by):
     """One batch of 8 and two of 4: the same loss, diagnostics, gradient and weights. Section 6, item 17."""
     runs = []
     for size in (8, 4, 1):
-        alignment = Alignment(by, alpha=2.0, extractor_epochs=1)
+        alignment = aligned_by(by, alpha=2.0)
         trainer = trainer_of(
             tiny,
             tmp_path,
@@ -340,10 +358,13 @@ def plain(base, tmp_path_factory):
     return weights(out)
 
 
+IDLE = {"warm_up": 1, "every": 1000}  # the one step in 1000 is in the warm-up
+
+
 @pytest.mark.parametrize(
     "settings",
-    [{"alpha": 0.0}, {"warm_up": 99}, {"warm_up": 99, "by": "gradient-l1"}, {"alpha": 0.0, "by": "attention"},
-     {"warm_up": 99, "by": "diffmask"}, {"alpha": 0.0, "by": "diffmask", "extractor_epochs": 1}],
+    [{"alpha": 0.0}, IDLE, {**IDLE, "by": "gradient-l1"}, {"alpha": 0.0, "by": "attention"},
+     {**IDLE, "by": "diffmask", "extractor_epochs": 1}, {"alpha": 0.0, "by": "diffmask", "extractor_epochs": 1}],
 )  # fmt: skip
 def test_without_weight_it_is_the_plain_training_bit_by_bit(base, plain, tmp_path, settings):
     """With dropout: neither random numbers nor rounding differ."""
@@ -379,18 +400,50 @@ def test_another_alignment_does_not_take_its_place(base, tmp_path):
 def test_bfloat16_trains(base, tmp_path, by):
     """Section 5: log space, so that autocast is safe."""
     config = Config(epochs=2, lr=1e-3, batch=8, bf16=True)
-    finetune(base, RECORDS, tmp_path / "out", config=config, alignment=Alignment(by, extractor_epochs=1))
+    finetune(base, RECORDS, tmp_path / "out", config=config, alignment=aligned_by(by))
     assert all(bool(value.isfinite().all()) for value in weights(tmp_path / "out").values())
     logs = [log for log in told(tmp_path / "out")["history"] if "alignment" in log]
     assert len(logs) == 2
     assert all(np.isfinite(log["alignment"]) for log in logs)
 
 
+def test_a_training_is_the_same_in_parts(base, tmp_path):
+    """Of a classifier, without dropout. Weights are not compared: Adam follows a gradient's sign, be it rounding."""
+    settings = json.loads((base / "config.json").read_text())
+    shutil.copytree(base, tmp_path / "base")
+    dry = {**settings, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (tmp_path / "base" / "config.json").write_text(json.dumps(dry))
+    logs = []
+    for parts in (1, 4):
+        config, out = Config(epochs=2, lr=1e-3, batch=8, accumulate=parts), tmp_path / f"in-{parts}"
+        finetune(tmp_path / "base", RECORDS, out, config=config, alignment=Alignment("gradient-l1"))
+        logs.append([log for log in told(out)["history"] if "alignment" in log])
+    for whole, spread in zip(*logs, strict=True):
+        for name in ("loss", "task", "alignment", "grad_norm"):
+            assert spread[name] == pytest.approx(whole[name], rel=1e-4 if name == "grad_norm" else 1e-5)
+    with pytest.raises(InputError, match="batch 8: can't be computed in 3 equal parts"):
+        finetune(base, RECORDS, tmp_path / "out", config=Config(batch=8, accumulate=3))
+
+
+def test_what_ends_before_its_first_step_leaves_nothing(base, tmp_path, monkeypatch):
+    def fails(*_):
+        raise InputError("this model gives no attention weights")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Objective, "loss", fails)
+        with pytest.raises(InputError, match="no attention"):
+            finetune(base, RECORDS, tmp_path / "out", config=QUICK, alignment=Alignment("attention"))
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(Stop):  # but what has been learned is kept
+        finetune(base, RECORDS, tmp_path / "out", config=QUICK, progress=stop_at(0.1))
+    assert os.listdir(tmp_path) == ["out.part"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("by", [name for name in TEACHERS if name != "gradient-sum"])  # 0 here, see there
 def test_alignment_is_learned(base, tmp_path, by):
     """Its loss falls, and more so than without it."""
-    alignment = Alignment(by, alpha=5.0, extractor_epochs=5)
+    alignment = aligned_by(by, 5, alpha=5.0)
     finetune(base, RECORDS, tmp_path / "out", config=Config(epochs=12, lr=2e-3, batch=8), alignment=alignment)
     losses = [log["alignment"] for log in told(tmp_path / "out")["history"] if "alignment" in log]
     assert min(losses[-3:]) < 0.8 * losses[0]
@@ -457,11 +510,11 @@ sys.path[:0] = [{tests!r}, {here!r}]
 torch.set_num_threads(1)
 from conftest import build
 from types import SimpleNamespace
-from test_aligned import DEV, RECORDS, QUICK, trainer_of, weights_of
+from test_aligned import DEV, RECORDS, QUICK, aligned_by, trainer_of, weights_of
 from raison.training import Alignment, finetune
 tiny, found, sizes = SimpleNamespace(build=build), {{}}, int(sys.argv[2])
 for by in ("input-marginalisation", "gradient-l1", "diffmask"):
-    alignment = Alignment(by, alpha=2.0, extractor_epochs=1, warm_up=1)
+    alignment = aligned_by(by, alpha=2.0, warm_up=1)
     trainer = trainer_of(tiny, sys.argv[1] + ".work", alignment, num_train_epochs=3,
                          per_device_train_batch_size=8 // sizes)
     trainer.train()
@@ -642,6 +695,13 @@ def test_multipliers_rise_where_the_answer_changes_and_stay_at_least_0(tiny):
         ({"margin": -0.1}, "margin -0.1: expected at least 0"),
         ({"most": 1.5}, "most 1.5: expected at least 1e-09 and at most 1"),
         ({"decay": 0.0}, "decay 0.0: expected at least 1e-09"),
+        ({"by": "gradient", "margin": 2.0}, "margin 2: the loss order has no margin; those that have one: margin, "),
+        ({"by": "attention", "margin": 0.5}, "margin 0.5: the loss kl has no margin"),
+        ({"by": "gradient", "draws": 3}, "draws: a setting of input-marginalisation, not of gradient"),
+        ({"gate": "hidden"}, "gate: a setting of diffmask, not of input-marginalisation"),
+        ({"by": "occlusion", "rounds": 2}, "rounds: a setting of diffmask, not of occlusion"),
+        ({"loss": "ratio"}, "loss ratio: is for scores from 0 on, and those of input-marginalisation have a sign"),
+        ({"by": "attention", "loss": "sign"}, "loss sign: is for scores with a sign, and those of attention have none"),
         ({"extractor_rate": -1.0}, "extractor_rate -1.0: expected at least 1e-09"),
         *[({name: 0}, f"{name} 0: expected at least 1") for name in ("patience", "every", "draws", "rounds")],
     ],
@@ -653,11 +713,87 @@ def test_what_cannot_be_asked_is_one_line(settings, message):
     assert "\n" not in str(caught.value)
 
 
+def voted(*votes):
+    """A record whose first words have so many votes of three people."""
+    words = whitespace_words("one two three four")
+    notes = [
+        Annotation(f"p{person}", None, {"text": tuple(words[i] for i, count in enumerate(votes) if count > person)})
+        for person in range(3)
+    ]
+    return Record(f"v{votes}", {"text": "one two three four"}, None, "neutral", tuple(CUES), tuple(notes))
+
+
+VOTED = [voted(*votes) for votes in ((), (1,), (2,), (3, 1), (3, 3, 3, 3), (2, 2, 2, 2), (1, 1, 1, 1), (3, 2, 1))]
+
+
+@pytest.mark.parametrize("people", ["soft", "union", "majority", "p2"])
+@pytest.mark.parametrize("confident", [False, True])
+@pytest.mark.parametrize("by", TEACHERS)
+def test_rationales_without_a_use_are_those_that_no_batch_counts(tiny, by, people, confident):
+    learner = LabelLearner(tiny.build("bert"))
+    for loss in (name for name in LOSSES if fits(name, by)):
+        alignment = aligned_by(by, loss=loss, people=people, confident=confident)
+        rows = examples(learner, [*VOTED, *RECORDS[:5]], alignment)
+        collator = Collator(learner, loss)
+        data = Examples(rows, teacher_of(alignment, learner, rows), 0)
+        without = sum(not bool(collator([data[index]])["counted"] > 0) for index in range(len(rows)))
+        assert rationales_of(rows, alignment) == {
+            "records": 13, "without_rationale": without, "share_without": without / 13
+        }  # fmt: skip
+        assert 1 <= without < 13
+
+
+def test_a_word_counts_from_half_of_the_votes_on_for_two_sets(tiny):
+    """And with any vote elsewhere: one vote of three is nothing to input-marginalisation, and something to others."""
+    learner = LabelLearner(tiny.build("bert"))
+    alone = [msgspec.structs.replace(voted(1), id=str(index)) for index in range(3)]
+    assert rationales_of(examples(learner, alone, Alignment("gradient")), Alignment("gradient"))["share_without"] == 0
+    with pytest.raises(InputError, match="takes words from half of the votes on; --people union"):
+        rationales_of(examples(learner, alone, Alignment()), Alignment())
+    union = Alignment(people="union")
+    assert rationales_of(examples(learner, alone, union), union)["without_rationale"] == 0
+
+
+@pytest.mark.parametrize(
+    ("records", "settings", "message"),
+    [
+        ([msgspec.structs.replace(one, annotations=()) for one in RECORDS], {}, "soft marked no word that the model"),
+        ([voted(1), voted(1, 1)], {"people": "majority"}, "majority marked no word that the model sees"),
+        ([voted(2), voted(2, 1)], {"people": "p2"}, "p2 marked no word that the model sees"),
+        ([voted(2, 3, 3, 2)], {}, "the loss margin compares words"),
+        ([voted(3, 3, 3, 3)], {"by": "gradient"}, "the loss order compares words, and all of a record's have the same"),
+    ],
+)
+def test_rationales_that_are_none_are_one_line_and_leave_nothing(base, tmp_path, records, settings, message):
+    given = [*records, *(msgspec.structs.replace(one, annotations=()) for one in RECORDS[:3])]
+    with pytest.raises(InputError, match=f"no training record has a rationale to align with: {message}") as caught:
+        finetune(base, given, tmp_path / "out", config=QUICK, alignment=Alignment(**settings))
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_warm_up_that_never_ends_is_refused():
+    rest = Alignment(warm_up="rest", patience=2)
+    expect_schedule(rest, DEV, 4)
+    expect_schedule(rest, DEV, 4, 3)
+    for epochs, patience, message in ((3, None, "ends after epoch 3 at the earliest"), (9, 2, "ends after 2 epochs")):
+        with pytest.raises(InputError, match=message):
+            expect_schedule(rest, DEV, epochs, patience)
+    earliest = [epoch for epoch in range(9) if rest.share(epoch, [0.5] * epoch)]
+    assert earliest[0] == 3  # so that there is a fourth epoch to take part in
+    assert fewer_rounds(Alignment("diffmask", rounds=9, warm_up=1), 4) == (
+        "rounds 9: the training has epochs for 3 at most, after the warm-up"
+    )
+    assert fewer_rounds(Alignment("diffmask", rounds=3, warm_up=1), 4) is None
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"warm_up": "rest"}, "warm-up rest: needs dev records"),
         ({"by": "diffmask", "stop": 2}, "stop: needs dev records"),
+        ({"warm_up": 9}, "warm-up 9: of a training of 3 epochs, so that the alignment would never take part"),
+        ({"warm_up": 3}, "warm-up 3: of a training of 3 epochs"),
         ({"people": "nobody"}, "unknown people 'nobody'"),
         ({"replacement": "masked-lm"}, "masked-lm:NAME"),
         ({"weights": "odd"}, "'odd': expected unbiased, renormalised"),

@@ -149,7 +149,7 @@ def stopping_after(kind, epochs):
     ("settings", "message"),
     [
         ({"doze": -1}, "doze -1: expected at least 0"),
-        ({"by": "gradient", "doze": 2}, "doze: only input-marginalisation can leave records out, not gradient"),
+        ({"by": "gradient", "doze": 2}, "doze: a setting of input-marginalisation, not of gradient"),
     ],
 )
 def test_what_cannot_be_asked_is_one_line(settings, message):

@@ -529,7 +529,7 @@ def test_what_is_done_is_not_done_again_nor_replaced(base, whole):
 # ----------------------------------------------------------------------------------------------------- learning
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+@pytest.mark.parametrize("kind", [pytest.param("gpt2", marks=pytest.mark.slow), "llama"])
 @pytest.mark.parametrize("recipe", ["label", "label-and-rationale", "mask-augmented"])
 def test_every_recipe_lowers_its_loss(kind, recipe, tmp_path):
     save(tmp_path / "base", kind, chat=kind == "llama")

@@ -561,6 +561,21 @@ def test_losses_by_difference_read_log_probabilities_of_gates(learners, loss):
     assert ((scores <= 0).all() and (scores < 0).any()) if loss else ((scores >= 0).all() and (scores > 0).any())
 
 
+def test_cross_entropy_reads_gates_as_the_probabilities_that_they_are(learners):
+    """The published code puts a sigmoid on top of them."""
+    learner = learners("bert")
+    _, teacher, _, collated = prepare(learner, "bert", "diffmask", loss="cross-entropy")
+    inputs = collated([0])
+    learner.network.eval()
+    taught = teacher(learner, step_of(inputs))
+    objective = Objective(learner, teacher, Alignment("diffmask", loss="cross-entropy", alpha=1.0))
+    found = objective.loss(learner.network, inputs, torch.tensor([1e30, 1.0]), 1.0)
+    gates, target = taught.scores[taught.valid].double(), taught.target[taught.valid].double()
+    gates = gates.clamp(1e-7, 1 - 1e-7)
+    expected = -(target * gates.log() + (1 - target) * (1 - gates).log()).mean()
+    assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-4)
+
+
 def test_masked_lm_replacements_name_their_model(learners):
     learner = learners("bert")
     rows = examples(learner, records("bert"), Alignment())

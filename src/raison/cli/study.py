@@ -2,12 +2,14 @@
 
 from typing import TYPE_CHECKING, Annotated
 
+from msgspec import to_builtins
 from typer import Option
 
 from raison.cli.common import (
     Calibrate,
     Draws,
     Form,
+    Json,
     Mask,
     Model,
     ReplyTokens,
@@ -99,6 +101,7 @@ def uimer(
     masked_lm: Annotated[str | None, Option(help="A masked language model with the same tokenizer.")] = None,
     batch: Annotated[int, Option(min=1, help="Records per step.")] = 24,
     bf16: Annotated[bool, Option("--bf16", help="Train in bfloat16, where the device can.")] = False,
+    json: Json = None,
 ) -> None:
     """Run the experiments of UIMER: does training with rationales help, with which attribution, and how much.
 
@@ -108,9 +111,10 @@ def uimer(
     Example: raison study uimer --task intent --model bert-base-uncased --train train.jsonl --dev dev.jsonl
     --test test.jsonl --out runs/uimer
     """
+    from raison.records import write_json
     from raison.studies import uimer as protocol
     from raison.studies import variants
-    from raison.studies.uimer_page import uimer_table, write_uimer
+    from raison.studies.uimer_page import lines_of, uimer_table, write_uimer
 
     settings = variants.settings_of(
         task=task,
@@ -131,6 +135,8 @@ def uimer(
     if not first:
         return
     write_uimer(f"{out}/study.html", found, settings)
+    if json:
+        write_json(json, [to_builtins(line._asdict()) for line in lines_of(found)])
     console().print(uimer_table(found))
     say(f"wrote {out}: study.html, cells.jsonl")
 

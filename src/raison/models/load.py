@@ -52,9 +52,11 @@ def is_causal(name: str, trust_remote_code: bool = False) -> bool:
     """Whether a folder or hub id holds a causal language model, or an adapter of one.
 
     Raises:
-        InputError: it can't be read.
+        InputError: it can't be read, or is a tagger of words.
     """
     from transformers import AutoConfig
+
+    from raison.models.tagger_network import TaggerConfig
 
     expect_folder(name)
     try:
@@ -64,6 +66,8 @@ def is_causal(name: str, trust_remote_code: bool = False) -> bool:
         config: Any = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
     except (*LOADING_ERRORS, msgspec.DecodeError) as error:
         raise InputError(f"{name}: can't be loaded ({first_line(error)})") from None
+    if isinstance(config, TaggerConfig):
+        raise InputError(f"{name}: a tagger of words; only models that score labels or write are taken here")
     heads: list[str] = config.architectures or []
     return any(head.endswith(("ForCausalLM", "LMHeadModel")) for head in heads)
 

@@ -1,4 +1,4 @@
-"""Fine-tuning as it is watched: accuracy, alignment and normalised flip rate after every epoch, said as they come.
+"""Fine-tuning as it is watched: accuracy (or F1), alignment, normalised flip rate after every epoch, said as they come.
 
 Whether fine-tuning makes rationales more like people's, and more faithful, is read from these curves (they are in the
 `history` of the model's `raison.json`).
@@ -6,7 +6,7 @@ Whether fine-tuning makes rationales more like people's, and more faithful, is r
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -18,16 +18,18 @@ from raison.models.scorer import Scorer
 from raison.models.tasks import Task, labels_of, task_of
 from raison.prompting import ask, load_request
 from raison.records import InputError, Record
+from raison.sources.common import unknown
 from raison.sources.leaks import leaks
 from raison.sources.options import read_options
-from raison.training import Alignment, Config, LoraConfig, finetune, finetune_lora
-from raison.training.align import check_alignment
+from raison.training import Alignment, Config, LoraConfig, finetune, finetune_lora, finetune_tagger
+from raison.training.align import check_alignment, fewer_rounds
 from raison.training.recipes import Request
 from raison.training.runs import RUN, Progress
 
 DRAWS, RESAMPLES = 5, 100  # a curve's points are many, and none of their intervals is kept
 NAMES = {
     "eval_accuracy": "dev accuracy",
+    "eval_f1": "dev F1 of slots",
     "eval_alignment": "alignment",
     "eval_normalised_flip_rate": "normalised flip rate",
 }
@@ -61,10 +63,35 @@ def alignment_of(by: str | None, given: Mapping[str, Any], more: Sequence[str] |
         if stray:
             raise InputError(f"--{stray[0]}: only with --align")
         return None
+    known = [name for name in Alignment.__struct_fields__ if name != "by"]
+    strange = next((name for name in settings if name not in known), None)
+    if strange is not None:
+        raise InputError(f"--align-set: {unknown('setting', strange, known)}")
     try:
-        return check_alignment(msgspec.convert({"by": by.replace("_", "-"), **settings}, Alignment, strict=False))
+        found = msgspec.convert({"by": by.replace("_", "-"), **settings}, Alignment, strict=False)
     except msgspec.ValidationError as error:
-        raise InputError(f"--align: {error}") from None
+        name = str(error).rpartition("`$.")[2].rstrip("`")
+        raise InputError(f"--align-set {name}={settings[name]}: expected {_expected(name)}") from None
+    return check_alignment(found)
+
+
+def _expected(setting: str) -> str:
+    """Say what the values of a setting of an alignment are."""
+    kind = get_type_hints(Alignment)[setting]
+    if get_origin(kind) is Literal:
+        return " or ".join(get_args(kind))
+    plain = next(one for one in (get_args(kind) or (kind,)) if one is not type(None))
+    return {int: "a whole number", float: "a number", bool: "true or false"}.get(plain, "a text")
+
+
+def tags_words(records: Sequence[Record], task: str | None = None, head: str | None = None) -> bool:
+    """Whether a tagger of words is to be trained: `slots` are the task, or it has a head, or slots are all there is.
+
+    Records that have both labels and slots are for a classifier unless something else is said.
+    """
+    if task is not None or head is not None:
+        return task in (None, "slots")
+    return any("slots" in record.meta for record in records) and all(record.label is None for record in records)
 
 
 def curve(model: Scorer, records: Sequence[Record]) -> dict[str, float | None]:
@@ -90,10 +117,11 @@ def tune(
     *,
     lora: bool = False,
     task: str | None = None,
+    head: str | None = None,
     alignment: Alignment | None = None,
     trust: bool = False,
 ) -> None:
-    """Fine-tune a classifier, or a causal language model by LoRA.
+    """Fine-tune a classifier, a tagger of words where `tags_words` says so, or a causal language model by LoRA.
 
     Args:
         model: a folder or hub id.
@@ -102,7 +130,8 @@ def tune(
         given: fields of `raison.training.Config` or `LoraConfig`; None = the default.
         say: takes lines about how it goes, and warnings of rationales or marks that give labels of dev records away.
         lora: whether it is a causal language model; curves are measured where the dev records have people's words.
-        task: of LoRA: what is asked; default: what the records are for.
+        task: `slots` for a tagger of words; of LoRA: what is asked; default: what the records are for.
+        head: of a tagger: `crf` or `plain`.
         alignment: what else is trained for.
         trust: run code that comes with the model.
 
@@ -112,20 +141,47 @@ def tune(
     settings = {key: value for key, value in given.items() if value is not None}
     for line in leaks(data.train, [*data.dev, *data.keep_out]) if alignment else ():
         say(f"warning: {line}")
+    if alignment and (line := fewer_rounds(alignment, settings["epochs"])):
+        say(f"warning: {line}")
     if lora:
+        if head is not None:
+            raise InputError("--head: only for taggers of words, not with --lora")
         _tune_lora(model, data, out, (task, LoraConfig(**settings), alignment), say, trust)
+        _tell_alignment(out, alignment, say)
         say(f"wrote {out} (adapter, tokenizer, raison.json)")
         return
-    of_lora = {"task": task, "keep-out": data.keep_out, **settings}
+    _tune_whole(model, data, out, (task, head, settings, alignment), say, trust)
+    _tell_alignment(out, alignment, say)
+    say(f"wrote {out} (model, tokenizer, raison.json)")
+
+
+def _tune_whole(  # noqa: PLR0917
+    model: str,
+    data: Data,
+    out: str,
+    how: tuple[str | None, str | None, Mapping[str, Any], Alignment | None],
+    say: Callable[[str], None],
+    trust: bool,
+) -> None:
+    task, head, settings, alignment = how
+    slots = tags_words(data.train, task, head)
+    of_lora = {"task": None if slots else task, "keep-out": data.keep_out, **settings}
     stray = next((key for key, value in of_lora.items() if value and key not in Config.__struct_fields__), None)
     if stray:
         raise InputError(f"--{stray}: only with --lora")
+    if slots and trust:
+        raise InputError("--trust-remote-code: not for taggers of words, whose encoder is one of transformers'")
     with bar("training", 1000) as advance:
-        finetune(
-            model, data.train, out, data.dev, Config(**settings), alignment=alignment,
-            curve=curve if alignment else None, trust_remote_code=trust, progress=_progress(catch_up(advance), say),
-        )  # fmt: skip
-    say(f"wrote {out} (model, tokenizer, raison.json)")
+        config, progress = Config(**settings), _progress(catch_up(advance), say)
+        if slots:
+            finetune_tagger(model, data.train, out, data.dev, config, head, alignment=alignment, progress=progress)
+        else:
+            finetune(
+                model, data.train, out, data.dev, config, alignment=alignment, curve=curve if alignment else None,
+                trust_remote_code=trust, progress=progress,
+            )  # fmt: skip
+    if not slots and any("slots" in record.meta for record in data.train):
+        say("the records have labels and slots; this was trained on labels (--task slots trains a tagger of words)")
 
 
 def _tune_lora(  # noqa: PLR0917
@@ -152,6 +208,22 @@ def _tune_lora(  # noqa: PLR0917
     say("trained on " + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in told["counts"].items()))
 
 
+def _tell_alignment(out: str, alignment: Alignment | None, say: Callable[[str], None]) -> None:
+    """Say what `raison.json` has of a training with rationales."""
+    if alignment is None:
+        return
+    told = msgspec.json.decode((Path(out) / RUN).read_bytes())
+    found = told["rationales"]
+    say(f"without a usable rationale: {found['without_rationale']} of {found['records']} records")
+    task, align = (sum(log.get(f"{term}_seconds", 0.0) for log in told["history"]) for term in ("task", "alignment"))
+    if task:
+        say(
+            f"the alignment took {align:.1f} s, {align / (task + align):.0%} of the losses' time; the task {task:.1f} s"
+        )
+    if alignment.alpha and not any("alignment" in log for log in told["history"]):
+        say("warning: the alignment never took part: the training ended before its turn came (warm-up, every)")
+
+
 def words_request(task: Task, labels: Sequence[str]) -> Request:
     """Give the request for an answer's words as `raison.prompting` makes it: after the answer, as a JSON list."""
     wording = load_request("words")
@@ -166,7 +238,7 @@ def words_request(task: Task, labels: Sequence[str]) -> Request:
 def _progress(reach: Callable[[int], None], say: Callable[[str], None]) -> Progress:
     def progress(share: float, logs: Mapping[str, Any]) -> None:
         reach(round(1000 * share))
-        if "eval_accuracy" in logs:
+        if "eval_accuracy" in logs or "eval_f1" in logs:
             found = [f"{name} {_number(logs[key])}" for key, name in NAMES.items() if key in logs]
             say(f"epoch {logs['epoch']:.0f}: {', '.join(found)}")
 

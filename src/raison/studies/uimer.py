@@ -26,7 +26,7 @@ from raison.sources.explained import from_explanations
 from raison.sources.noise import noisy
 from raison.studies.tuning import curve
 from raison.studies.variants import Settings, TaskName, Variant, around, families, grid, sources_of
-from raison.training.align import examples, objective_for, trainer_for
+from raison.training.align import examples, measure_of, objective_for, trainer_for
 from raison.training.finetune import few_shot, label_names, load_network
 from raison.training.learners import LabelLearner, Learner, TagLearner
 from raison.training.shots import few_shot_slots
@@ -135,13 +135,14 @@ class Study:
         """Give one cell, trained now if it was not before."""
         on_dev = part == "tuning"
         made_by = [self.mark, on_dev, shots, seed, self.settings.batch, variant.given]
-        key = digest([*made_by, "bf16"] if self.settings.bf16 else made_by)
+        made_by += [name for name, so in (("bf16", self.settings.bf16), ("dev", _has_rounds(variant))) if so]
+        key = digest(made_by)
         found = self.store.cells.get(key)
         if found is None:
             records = self._records(shots, seed, variant)
             learner = self._learner(seed)
             started = time.perf_counter()
-            train(learner, records, variant, seed, self.settings)
+            train(learner, records, variant, seed, self.settings, self.data.dev)
             seconds = time.perf_counter() - started
             judged = self.data.dev if on_dev else self.data.test
             score = learner.score(judged, learner.encode(judged))[learner.metric]
@@ -202,14 +203,31 @@ def _of(record: Record, people: str) -> Record:
     return msgspec.structs.replace(record, annotations=kept)
 
 
-def train(learner: Learner, records: Sequence[Record], variant: Variant, seed: int, settings: Settings) -> None:
-    """Train a learner in memory, without checkpoints: a cell that is interrupted begins again."""
+def _has_rounds(variant: Variant) -> bool:
+    return variant.alignment is not None and variant.alignment.rounds > 1
+
+
+def train(  # noqa: PLR0917
+    learner: Learner,
+    records: Sequence[Record],
+    variant: Variant,
+    seed: int,
+    settings: Settings,
+    dev: Sequence[Record] = (),
+) -> None:
+    """Train a learner in memory, without checkpoints: a cell that is interrupted begins again.
+
+    With rounds, dev records are scored after each epoch, since each round but the first goes on from the best model so
+    far. The model that is judged is the last one nevertheless, as of every other variant.
+    """
     from transformers import TrainingArguments
     from transformers.trainer_callback import PrinterCallback
 
     rows = examples(learner, records, variant.alignment)
     objective = objective_for(learner, rows, variant.alignment, seed)
     steps = -(-len(rows) // settings.batch) * variant.epochs
+    measure = measure_of(learner, dev) if _has_rounds(variant) else None
+    watched: dict[str, Any] = {"eval_strategy": "epoch", "metric_for_best_model": learner.metric} if measure else {}
     with tempfile.TemporaryDirectory() as folder:
         given = TrainingArguments(
             output_dir=folder,
@@ -227,8 +245,9 @@ def train(learner: Learner, records: Sequence[Record], variant: Variant, seed: i
             report_to=[],
             disable_tqdm=True,
             dataloader_pin_memory=torch.cuda.is_available(),
+            **watched,
         )
-        trainer = trainer_for(objective, rows, given)
+        trainer = trainer_for(objective, rows, given, measure)
         trainer.remove_callback(PrinterCallback)
         trainer.train()
     learner.network.eval()

@@ -82,7 +82,7 @@ def _place(part: str, cell: Cell, variant: Variant) -> tuple[str, str, float]:
     if part == "rounds":
         return title, f"{given.extractor_epochs} extractor epochs", given.rounds
     if part == "strength":
-        return title, f"margin {given.margin:g}", given.alpha
+        return title, family if given.margin is None else f"margin {given.margin:g}", given.alpha
     return title, variant.noise or "", variant.rate
 
 

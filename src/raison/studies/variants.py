@@ -6,6 +6,7 @@ from typing import Any, Literal
 import msgspec
 
 from raison.records import InputError, Record
+from raison.training.align import loss_of, takes_margin
 from raison.training.aligned import Alignment
 
 TaskName = Literal["intent", "slots", "nli"]
@@ -122,6 +123,9 @@ def grid(task: TaskName, size: int) -> list[Variant]:
 def around(part: Part, best: Variant, sources: Sequence[str]) -> Iterator[Variant]:
     """Give what a part of the study varies, all else as in the best setting of a family.
 
+    A warm-up that would take the whole training, and more rounds than the training has epochs, are left out; so is the
+    margin where the loss has none.
+
     Args:
         part: of the study.
         best: the family's best setting.
@@ -135,19 +139,25 @@ def around(part: Part, best: Variant, sources: Sequence[str]) -> Iterator[Varian
         return msgspec.structs.replace(best, name=f"{best.name}, {name}", alignment=alignment)
 
     if part == "warm-up":
-        yield from (changed(f"warm-up {epochs}", warm_up=epochs) for epochs in (0, 5, 10, 20, 40))
+        lengths = (epochs for epochs in (0, 5, 10, 20, 40) if epochs < best.epochs)
+        yield from (changed(f"warm-up {epochs}", warm_up=epochs) for epochs in lengths)
     elif part == "rounds":
         yield from (
             changed(f"{rounds} rounds of {epochs} extractor epochs", rounds=rounds, extractor_epochs=epochs)
             for rounds in (1, 3, 5, 10)
+            if rounds == 1 or rounds <= given.aligned_epochs(best.epochs)
             for epochs in (1, 10, 50)
         )
     elif part == "strength":
-        yield from (
-            changed(f"alpha {alpha:g}, margin {margin:g}", alpha=alpha, margin=margin)
-            for alpha in (0.1, 0.3, 1.0, 3.0, 10.0)
-            for margin in (0.25, 1.0, 4.0)
-        )
+        alphas = (0.1, 0.3, 1.0, 3.0, 10.0)
+        if takes_margin(loss_of(given)):
+            yield from (
+                changed(f"alpha {alpha:g}, margin {margin:g}", alpha=alpha, margin=margin)
+                for alpha in alphas
+                for margin in (0.25, 1.0, 4.0)
+            )
+        else:
+            yield from (changed(f"alpha {alpha:g}", alpha=alpha) for alpha in alphas)
     elif part == "source":
         for source in sources:
             explained = source == EXPLAINED

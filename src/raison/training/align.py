@@ -3,11 +3,13 @@
 UIMER (Chen et al. 2023): L = task loss + alpha * alignment(attribution(model, x), people's rationale), eq. 1.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from raison.attribution.diffmask import BATCH, new_extractor
 from raison.attribution.marginalisation import Replacer, make_replacer
@@ -15,12 +17,33 @@ from raison.rationales import check_people, confidence, voted_rationale
 from raison.records import InputError, Record
 from raison.training.aligned import Alignment, Measure, Objective, make_trainer
 from raison.training.learners import Learner
-from raison.training.losses import LOSSES
+from raison.training.losses import LOSSES, defined
 from raison.training.rounds import Rounds, add_rounds
-from raison.training.teachers import Attention, DiffMask, Example, Gradients, InputMarginalisation, Occlusion, Teacher
+from raison.training.teachers import (
+    Attention,
+    DiffMask,
+    Example,
+    Gradients,
+    InputMarginalisation,
+    Occlusion,
+    Teacher,
+    two_sets,
+)
 
 Curve = Callable[[Any, Sequence[Record]], Mapping[str, float | None]]
-TEACHERS = (*Gradients.COMBINE, "attention", "occlusion", "input-marginalisation", "diffmask")
+LOSS_OF = {  # the loss that goes with each attribution where no other is named
+    **Gradients.LOSS,
+    "attention": Attention.loss,
+    "occlusion": Occlusion.loss,
+    "input-marginalisation": InputMarginalisation.loss,
+    "diffmask": DiffMask.LOSS,
+}
+TEACHERS = tuple(LOSS_OF)
+SIGNED = ("gradient-sum", "input-x-gradient", "occlusion", "input-marginalisation")  # the others give scores from 0 on
+OF = {  # settings that one attribution alone reads
+    "input-marginalisation": ("replacement", "draws", "fresh", "doze", "weights", "most"),
+    "diffmask": ("gate", "rounds", "extractor_epochs", "extractor_rate", "decay", "stop"),
+}
 RANGES = {
     **dict.fromkeys(("patience", "every", "draws", "rounds", "extractor_epochs"), (1, math.inf)),
     **dict.fromkeys(("alpha", "margin", "ramp", "stop", "doze"), (0, 1e9)),
@@ -30,11 +53,26 @@ RANGES = {
 CONFIDENT = 1.0  # of a rationale that one person alone has given
 
 
+def loss_of(alignment: Alignment) -> str:
+    """Name the loss of an alignment: the one that it names, else its attribution's own."""
+    return alignment.loss or LOSS_OF[alignment.by]
+
+
+def takes_margin(loss: str) -> bool:
+    """Whether a loss of LOSSES has a margin."""
+    return "margin" in inspect.signature(LOSSES[loss]).parameters
+
+
+def fits(loss: str, by: str) -> bool:
+    """Whether a loss says anything of an attribution: `ratio` needs scores from 0 on, `sign` scores with a sign."""
+    return loss not in ("ratio", "sign") or (loss == "sign") == (by in SIGNED)
+
+
 def check_alignment(alignment: Alignment) -> Alignment:
     """Refuse what can't be trained with.
 
     Raises:
-        InputError: a name is unknown, or a number is out of range.
+        InputError: a name is unknown, a number is out of range, or a setting does not go with the attribution or loss.
     """
     for said, known in ((alignment.by, TEACHERS), (alignment.loss, (None, *LOSSES))):
         if said not in known:
@@ -42,24 +80,110 @@ def check_alignment(alignment: Alignment) -> Alignment:
     warm_up = alignment.warm_up
     if (isinstance(warm_up, str) and warm_up != "rest") or (isinstance(warm_up, int) and warm_up < 0):
         raise InputError(f"warm-up {warm_up!r}: expected a number of epochs, or rest")
-    if alignment.doze and alignment.by != "input-marginalisation":
-        raise InputError(f"doze: only input-marginalisation can leave records out, not {alignment.by}")
     for name, (least, most) in RANGES.items():
         value = getattr(alignment, name)
         if value is not None and not least <= value <= most:
             upper = "" if math.isinf(most) else f" and at most {most:g}"
             raise InputError(f"{name} {value}: expected at least {least:g}{upper}")
+    _check_pairing(alignment)
     return alignment
 
 
-def expect_dev(alignment: Alignment | None, dev: Sequence[Record]) -> None:
-    """Refuse a schedule that goes by a dev metric where there is none.
+def _check_pairing(alignment: Alignment) -> None:
+    """Refuse a loss that does not fit the attribution, and settings that it, or its loss, has no use for."""
+    by, loss, plain = alignment.by, loss_of(alignment), Alignment()
+    for owner, names in OF.items():
+        stray = next((name for name in names if getattr(alignment, name) != getattr(plain, name)), None)
+        if stray and by != owner:
+            raise InputError(f"{stray}: a setting of {owner}, not of {by}")
+    if not fits(loss, by):
+        asked, given = ("from 0 on", "have a sign") if loss == "ratio" else ("with a sign", "have none")
+        fitting = ", ".join(name for name in LOSSES if fits(name, by))
+        raise InputError(f"loss {loss}: is for scores {asked}, and those of {by} {given}; take one of {fitting}")
+    if alignment.margin is not None and not takes_margin(loss):
+        having = ", ".join(filter(takes_margin, LOSSES))
+        raise InputError(f"margin {alignment.margin:g}: the loss {loss} has no margin; those that have one: {having}")
+
+
+def expect_schedule(
+    alignment: Alignment | None, dev: Sequence[Record], epochs: int, patience: int | None = None
+) -> None:
+    """Refuse a schedule by which the alignment would never take part, or that needs a dev metric where there is none.
+
+    Args:
+        alignment: what is asked of it; None = there is nothing to refuse.
+        dev: records to watch.
+        epochs: of the training.
+        patience: epochs without a better dev metric after which the training ends; None = never.
 
     Raises:
-        InputError: the alignment would begin, or stop, by it.
+        InputError: one line that says why.
     """
-    if alignment is not None and not dev and (alignment.warm_up == "rest" or alignment.stop):
-        raise InputError(f"{'warm-up rest' if alignment.warm_up == 'rest' else 'stop'}: needs dev records")
+    if alignment is None:
+        return
+    check_alignment(alignment)
+    rests = alignment.warm_up == "rest"
+    if not dev and (rests or alignment.stop):
+        raise InputError(f"{'warm-up rest' if rests else 'stop'}: needs dev records")
+    if alignment.aligned_epochs(epochs) < 1:
+        when = f" ends after epoch {alignment.patience + 1} at the earliest (patience {alignment.patience})"
+        raise InputError(
+            f"warm-up {alignment.warm_up}:{when if rests else ''} of a training of {epochs} epochs, so that the "
+            "alignment would never take part"
+        )
+    if rests and patience is not None and patience <= alignment.patience:
+        raise InputError(
+            f"warm-up rest: the training ends after {patience} epochs without a better dev metric, the warm-up after "
+            f"{alignment.patience}, so that the alignment would never take part"
+        )
+
+
+def fewer_rounds(alignment: Alignment, epochs: int) -> str | None:
+    """Say so if a training has too few epochs for the rounds that are asked for; None = it has enough."""
+    most = alignment.aligned_epochs(epochs)
+    if alignment.by != "diffmask" or alignment.rounds <= most:
+        return None
+    return f"rounds {alignment.rounds}: the training has epochs for {most} at most, after the warm-up"
+
+
+def rationales_of(rows: Sequence[Example], alignment: Alignment) -> dict[str, float]:
+    """Count the records whose rationale can't take part in the alignment.
+
+    Nobody marked a word of it that the model sees; or its loss is undefined (see `raison.training.losses.defined`); or
+    the people asked have nothing in common, and their agreement is its weight; or, with input-marginalisation, no word,
+    or every one, has half of the votes.
+
+    Returns:
+        How many `records` there are, how many are `without_rationale`, and the `share_without`.
+
+    Raises:
+        InputError: all of them are.
+    """
+    without = sum(not _is_usable(row, alignment) for row in rows)
+    if without == len(rows):
+        raise InputError(f"no training record has a rationale to align with: {_why_none(rows, alignment)}")
+    return {"records": len(rows), "without_rationale": without, "share_without": without / len(rows)}
+
+
+def _is_usable(row: Example, alignment: Alignment) -> bool:
+    if row.target is None or row.confidence <= 0:
+        return False
+    seen = row.tokens.seen
+    if alignment.by == "input-marginalisation" and two_sets(row.target, seen, 1.0, np.random.default_rng(0)) is None:
+        return False
+    return bool(defined(torch.from_numpy(row.target)[None], torch.from_numpy(seen)[None], loss_of(alignment))[0])
+
+
+def _why_none(rows: Sequence[Example], alignment: Alignment) -> str:
+    marked = [row.target for row in rows if row.target is not None]
+    if not marked:
+        return f"{alignment.people} marked no word that the model sees"
+    if not any(row.confidence > 0 for row in rows if row.target is not None):
+        return "people agree on none, and confident=true goes by that"
+    halves = any((target >= 0.5).any() for target in marked)
+    if alignment.by == "input-marginalisation" and not halves:
+        return "input-marginalisation takes words from half of the votes on; --people union takes what anyone marked"
+    return f"the loss {loss_of(alignment)} compares words, and all of a record's have the same votes"
 
 
 def examples(learner: Learner, records: Sequence[Record], alignment: Alignment | None = None) -> list[Example]:

@@ -5,6 +5,7 @@ those that have a rationale, weighed by confidence; however the step's records a
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from torch import Tensor
 
 from raison.attribution.extractor import Kind
 from raison.models.scorer import Batch
-from raison.training.doze import Dozing, add_dozing
+from raison.training.costs import Costs
+from raison.training.doze import Dozing, add_dozing, dozing_of
 from raison.training.learners import IGNORED, Learner
 from raison.training.losses import LOSSES, defined
 from raison.training.runs import counting, evaluated
@@ -54,6 +56,10 @@ class Alignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def start(self, metrics: Sequence[float]) -> int | None:
         """Give the epoch in which the alignment begins, from the dev metric after each epoch so far; None = not yet."""
         return self.warm_up if isinstance(self.warm_up, int) else rested(metrics, self.patience)
+
+    def aligned_epochs(self, epochs: float) -> int:
+        """Give the epochs that the alignment takes part in, at most, of all those of a training."""
+        return max(0, int(epochs) - (self.warm_up if isinstance(self.warm_up, int) else self.patience + 1))
 
     def each(self, epochs: float) -> int:
         """Give the epochs of one round, of all those of a training."""
@@ -179,6 +185,7 @@ class Objective:
         self.learner, self.teacher, self.alignment = learner, teacher, alignment
         self.name = (alignment.loss or teacher.loss) if teacher else None
         self.dozing: Dozing | None = None
+        self.costs = Costs()
         self.settings: dict[str, Any] = dict(getattr(teacher, "settings", {}).get(self.name, {}))
         self.settings |= {} if alignment.margin is None else {"margin": alignment.margin}
         self._told: dict[str, tuple[float, float]] = {}  # sums and what to divide them by
@@ -211,6 +218,14 @@ class Objective:
             weight = weight * gradient_ratio(task, align, self.learner.network)
         return task + weight * align
 
+    def differentiate_task(self, inputs: Mapping[str, Tensor]) -> None:
+        """Compute the gradient of a batch's task loss alone, to no effect, as if nothing had been drawn at random."""
+        step, device = step_of(inputs), inputs["input_ids"].device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            logits = self.learner.forward(step.batch, step.word).logits
+            weights = [weight for weight in self.learner.network.parameters() if weight.requires_grad]
+            torch.autograd.grad(self.learner.losses(logits, step.gold).sum(), weights, allow_unused=True)
+
     def _tell(self, what: str, total: Tensor, size: float) -> Tensor:
         before = self._told.get(what, (0.0, 0.0))
         self._told[what] = (before[0] + float(total.detach()), before[1] + size)
@@ -224,6 +239,12 @@ class Objective:
         means = {what: total / size for what, (total, size) in self._told.items() if size}
         self._told = {}
         return means
+
+    def logged(self, logs: dict[str, float]) -> dict[str, float]:
+        """Give a trainer's log of its loss with what has been seen since last and what it cost; others as is."""
+        if "loss" not in logs:
+            return logs
+        return {**logs, **self.told(), **(self.costs.told() if self.teacher else {})}
 
     def share(self, step: int, epoch: float, metrics: Sequence[float]) -> float:
         """Give the part of alpha in force at a step, see `Alignment.share`; 0 where alpha is."""
@@ -250,6 +271,29 @@ def dev_metrics(trainer: Any) -> list[float]:
     return [log[key] for log in trainer.state.log_history if key in log and log["step"]]
 
 
+def share_now(trainer: Any, objective: Objective) -> float:
+    """Give the part of alpha in force in a trainer's step."""
+    return objective.share(trainer.state.global_step, trainer.state.epoch or 0.0, dev_metrics(trainer))
+
+
+def save_beside(trainer: Any, folder: str | None) -> None:
+    """Let a trainer write what else a checkpoint needs, if this process writes any."""
+    if folder is not None and trainer.args.should_save:
+        trainer.beside(Path(folder))
+
+
+def timed_step(trainer: Any, objective: Objective, inputs: Mapping[str, Tensor], step: Callable[[], Any]) -> Any:
+    """Run a trainer's step on a batch, forward and backward, and let the objective see what it costs."""
+
+    def alone() -> None:
+        with trainer.compute_loss_context_manager():
+            objective.differentiate_task(inputs)
+
+    objective.learner.network.train()
+    aligned = objective.teacher is not None and share_now(trainer, objective) > 0
+    return objective.costs.batch(step, alone, aligned=aligned)
+
+
 def make_trainer(objective: Objective, rows: Sequence[Example], settings: Any, measure: Measure | None = None) -> Any:
     """Give Hugging Face's trainer with both losses.
 
@@ -270,27 +314,30 @@ def make_trainer(objective: Objective, rows: Sequence[Example], settings: Any, m
             totals = torch.tensor([float(sum(len(batch["gold"]) for batch in batches)), counted], device=device)
             return batches, self.accelerator.reduce(totals, "mean")  # gradients are averaged over processes
 
+        def training_step(self, model: Any, inputs: Any, *rest: Any, **named: Any) -> Any:
+            inputs = self._prepare_inputs(inputs)
+            step = partial(super().training_step, model, inputs, *rest, **named)
+            return timed_step(self, objective, inputs, step)
+
         def compute_loss(
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
-            share = objective.share(self.state.global_step, self.state.epoch or 0.0, dev_metrics(self))
-            return objective.loss(model, inputs, num_items_in_batch, share)
+            return objective.loss(model, inputs, num_items_in_batch, share_now(self, objective))
 
         def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
             super().save_model(output_dir, _internal_call)
-            if output_dir is not None and self.args.should_save:
-                self.beside(Path(output_dir))
+            save_beside(self, output_dir)
 
         def beside(self, folder: Path) -> None:
             """Write what else a checkpoint needs; its state, which says that it is whole, is written after that."""
 
         def log(self, logs: dict[str, float], *rest: Any, **named: Any) -> None:
-            super().log({**logs, **objective.told()} if "loss" in logs else logs, *rest, **named)
+            super().log(objective.logged(logs), *rest, **named)
 
         def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
             return evaluated(self, measure() if measure else {})
 
-    objective.dozing = Dozing(len(rows), objective.alignment.doze) if objective.alignment.doze else None
+    objective.dozing = dozing_of(len(rows), objective.alignment.doze)
     examples = Examples(rows, objective.teacher, settings.seed, objective.dozing)
     data: dict[str, Any] = {
         "train_dataset": examples,

@@ -65,6 +65,11 @@ class Dozing:
             self.until, self.length = torch.tensor(found["until"]), torch.tensor(found["length"])
 
 
+def dozing_of(size: int, most: int) -> Dozing | None:
+    """Give a `Dozing`; None where no record may sit out."""
+    return Dozing(size, most) if most else None
+
+
 def add_dozing(trainer: Any, dozing: Dozing | None) -> None:
     """Let a trainer decide between epochs who sits out; None = nobody does."""
     from transformers import TrainerCallback

@@ -1,9 +1,9 @@
 """Fine-tuning a classifier on labels. The trainer is Hugging Face's; ours are the data, the folder and the checks."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -12,22 +12,31 @@ import torch
 from raison.models.classifier import LOADING_ERRORS, Classifier, expect_folder, first_line
 from raison.records import InputError, Record
 from raison.runs import hash_records, provenance
-from raison.training.align import Curve, examples, expect_dev, measure_of, objective_for, trainer_for
+from raison.training.align import (
+    Curve,
+    examples,
+    expect_schedule,
+    measure_of,
+    objective_for,
+    rationales_of,
+    trainer_for,
+)
 from raison.training.aligned import Alignment
-from raison.training.learners import LabelLearner
-from raison.training.runs import Progress, arguments, begin, finish, is_done, last_checkpoint, part_of, watch
+from raison.training.learners import LabelLearner, Learner
+from raison.training.runs import Progress, arguments, begin, finish, is_done, part_of, run, watch
 
 
 class Config(msgspec.Struct, frozen=True):
-    """How a classifier is fine-tuned."""
+    """How a classifier, or a tagger of words, is fine-tuned."""
 
     epochs: int = 3  # passes over the training records
     lr: float = 5e-5  # highest learning rate; it rises over the first tenth of the steps and falls to 0
     batch: int = 32  # records per step
     weight_decay: float = 0.01
-    shots: int | None = None  # training records per label, drawn by the seed; None = all
-    patience: int | None = None  # epochs without a better dev accuracy before it ends; None = never
+    shots: int | None = None  # training records per label, or words per kind of slot, drawn by the seed; None = all
+    patience: int | None = None  # epochs without a better dev accuracy, or F1, before it ends; None = never
     bf16: bool = False  # train in bfloat16, where the device can
+    accumulate: int = 1  # parts of a step that are computed one after the other, to need less memory
     seed: int = 0
 
 
@@ -69,42 +78,82 @@ def finetune(
     labels = _in_order_of(str(model), label_names([*train, *dev]), trust_remote_code)
     chosen = few_shot(train, config.shots, config.seed) if config.shots else [r for r in train if r.label is not None]
     held_out = [record for record in dev if record.label is not None]
-    expect_dev(alignment, held_out)
     if not chosen:
         raise InputError("no training record has a label")
-    said = {"model": str(model), **msgspec.to_builtins(config)}
+
+    def learner(device: torch.device) -> Learner:
+        tokenizer, network = load_network(str(model), labels, config.seed, trust_remote_code)
+        return LabelLearner(Classifier(network.to(device), tokenizer, labels=labels))
+
+    job = Job({"model": str(model)}, chosen, held_out, LabelLearner.metric, learner)
+    fit(job, out, config, alignment, curve, progress)
+    return Classifier.load(out, trust_remote_code=trust_remote_code)
+
+
+class Job(NamedTuple):
+    """What is trained, and on which records."""
+
+    said: Mapping[str, Any]  # what `raison.json` says beside the configuration
+    train: Sequence[Record]
+    dev: Sequence[Record]
+    metric: str  # of the learner; of dev records it chooses the epoch
+    learner: Callable[[torch.device], Learner]  # makes it, on a device
+
+
+def fit(  # noqa: PLR0917
+    job: Job,
+    out: str | Path,
+    config: Config,
+    alignment: Alignment | None = None,
+    curve: Curve | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Train whatever can be a `Learner` and save it, or find it done; see `finetune`.
+
+    Raises:
+        InputError: what is asked of the training can't be, or `out` holds something else.
+    """
+    _check(config)
+    expect_schedule(alignment, job.dev, config.epochs, config.patience)
+    said = {**job.said, **msgspec.to_builtins(config)}
     said |= {} if alignment is None else {"alignment": msgspec.to_builtins(alignment)}
-    frame = provenance({"command": "train", **said}, chosen, {})
-    frame["dev"] = {"records": len(held_out), "sha256": hash_records(held_out)}
+    frame = provenance({"command": "train", **said}, job.train, {})
+    frame["dev"] = {"records": len(job.dev), "sha256": hash_records(job.dev)}
     folder = Path(out)
     work = part_of(folder)
-    _check(config)
-    if not is_done(folder, frame):
-        tokenizer, network = load_network(str(model), labels, config.seed, trust_remote_code)
-        batches: dict[str, Any] = {
-            "per_device_train_batch_size": config.batch,
-            "use_cpu": not torch.accelerator.is_available(),  # says that bfloat16 on the CPU is meant
-            "warmup_steps": math.ceil(len(chosen) / config.batch) * config.epochs // 10,
-        }
-        learner = LabelLearner(Classifier(network, tokenizer, labels=labels))
-        rows, measure = examples(learner, chosen, alignment), measure_of(learner, held_out, curve)
-        objective = objective_for(learner, rows, alignment, config.seed)
-        begin(work, frame)
-        trainer = trainer_for(objective, rows, arguments(config, work, bool(held_out), **batches), measure)
-        watch(trainer, config.patience if held_out else None, progress)
-        trainer.train(resume_from_checkpoint=last_checkpoint(work))
-        if trainer.is_world_process_zero():
-            finish(trainer, tokenizer, folder, frame)
-        trainer.accelerator.wait_for_everyone()
-    return Classifier.load(folder, trust_remote_code=trust_remote_code)
+    if is_done(folder, frame):
+        return
+    batches: dict[str, Any] = {
+        "per_device_train_batch_size": config.batch // config.accumulate,
+        "gradient_accumulation_steps": config.accumulate,
+        "use_cpu": not torch.accelerator.is_available(),  # says that bfloat16 on the CPU is meant
+        "warmup_steps": math.ceil(len(job.train) / config.batch) * config.epochs // 10,
+    }
+    settings = arguments(config, work, job.metric if job.dev else None, **batches)
+    learner = job.learner(settings.device)
+    rows, measure = examples(learner, job.train, alignment), measure_of(learner, job.dev, curve)
+    told = frame if alignment is None else {**frame, "rationales": rationales_of(rows, alignment)}
+    objective = objective_for(learner, rows, alignment, config.seed)
+    begin(work, frame)
+    trainer = trainer_for(objective, rows, settings, measure)
+    watch(trainer, config.patience if job.dev else None, progress)
+    run(trainer, work)
+    if trainer.is_world_process_zero():
+        finish(trainer, learner.tokenizer, folder, told)
+    trainer.accelerator.wait_for_everyone()
 
 
 def _check(config: Config) -> None:
     """Refuse settings that can't be trained with."""
     if not 0 < config.lr < math.inf:
         raise InputError(f"lr {config.lr}: expected a number above 0")
-    if min(config.epochs, config.batch, config.shots or 1, config.patience or 1) < 1 or config.seed < 0:
-        raise InputError("epochs, batch, shots and patience must be at least 1, and the seed at least 0")
+    counts = (config.epochs, config.batch, config.accumulate, config.shots or 1, config.patience or 1)
+    if min(counts) < 1 or config.seed < 0:
+        raise InputError("epochs, batch, accumulate, shots and patience must be at least 1, and the seed at least 0")
+    if config.batch % config.accumulate:
+        raise InputError(f"batch {config.batch}: can't be computed in {config.accumulate} equal parts")
+    if config.bf16 and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
+        raise InputError("bf16: this device can't compute in bfloat16")
 
 
 def label_names(records: Sequence[Record]) -> tuple[str, ...]:
@@ -145,11 +194,15 @@ def _in_order_of(name: str, labels: tuple[str, ...], trust: bool) -> tuple[str, 
     """Give the labels in the order of the model's own outputs, where it has outputs for just these labels."""
     from transformers import AutoConfig
 
+    from raison.models.tagger_network import TaggerConfig
+
     expect_folder(name)
     try:
         config: Any = AutoConfig.from_pretrained(name, trust_remote_code=trust)
     except LOADING_ERRORS as error:
         raise InputError(f"{name}: can't be loaded ({first_line(error)})") from None
+    if isinstance(config, TaggerConfig):
+        raise InputError(f"{name}: a tagger of words, which labels can't train; --task slots trains it on")
     spelled = {label.casefold(): label for label in labels}
     names: dict[int, str] = dict(config.id2label or {})
     own = [names[index].casefold() for index in sorted(names)]

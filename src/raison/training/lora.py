@@ -38,6 +38,7 @@ from raison.training.runs import (
     is_done,
     last_checkpoint,
     part_of,
+    run,
     watch,
 )
 
@@ -123,7 +124,7 @@ def finetune_lora(  # noqa: PLR0917
         raise InputError(f"no training record with a label is left{why}")
     chosen = few_shot(chosen, config.shots, config.seed) if config.shots else chosen
     held_out = [record for record in dev if record.label is not None]
-    align.expect_dev(alignment, held_out)
+    align.expect_schedule(alignment, held_out, config.epochs, config.patience)
     frame = _frame((str(model), task, names, config), chosen, held_out, request)
     frame["config"] |= {} if alignment is None else {"alignment": msgspec.to_builtins(alignment)}
     frame["kept_out"] = {"records": len(keep_out), "sha256": hash_records(keep_out), "left_out": left_out}
@@ -135,20 +136,21 @@ def finetune_lora(  # noqa: PLR0917
         rows, counts = examples(answerer, chosen, config.recipe, config.seed, request)
         learner = LabelLearner(answerer, network)
         measure = measure_of(learner, held_out, curve, config.watch)
+        told = {**frame, "counts": {"examples": len(rows), **counts}}
         if alignment is None:
             data = _data(answerer, rows, chosen, config)
             begin(work, frame)
             trainer = _trainer(network, answerer, data, measure, (config, work))
         else:
             aligned = align.examples(learner, chosen, alignment)
+            told["rationales"] = align.rationales_of(aligned, alignment)
             objective = align.objective_for(learner, aligned, alignment, config.seed)
             begin(work, frame)
             settings = _settings(config, work, len(rows), has_dev=bool(held_out))
             trainer = align.trainer_for(objective, aligned, settings, measure)
         watch(trainer, config.patience if held_out else None, progress)
-        trainer.train(resume_from_checkpoint=last_checkpoint(part_of(folder)))
+        run(trainer, work)
         if trainer.is_world_process_zero():
-            told = {**frame, "counts": {"examples": len(rows), **counts}}
             finish(trainer, answerer.tokenizer, folder, told, save_embedding_layers=False)
         trainer.accelerator.wait_for_everyone()
     return Answerer.load(folder, **loading)
@@ -304,7 +306,7 @@ def _settings(config: LoraConfig, work: Path, size: int, *, has_dev: bool) -> An
     found = arguments(
         config,
         work,
-        has_dev,
+        LabelLearner.metric if has_dev else None,
         per_device_train_batch_size=config.batch // config.accumulate,
         gradient_accumulation_steps=config.accumulate,
         lr_scheduler_type="cosine",

@@ -5,6 +5,7 @@ model for some epochs, in the trainer's own loop.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,8 @@ class Rounds:
             group["lr"] *= rate / (group["initial_lr"] or 1.0)
             group["initial_lr"] = rate
         schedule._last_lr = [group["lr"] for group in optimiser.param_groups]  # what is logged
-        train_extractor(
+        learn = partial(
+            train_extractor,
             self.objective.learner.scorer,
             self.tokens,
             self.extractor,
@@ -79,6 +81,7 @@ class Rounds:
             rate=alignment.extractor_rate * factor,
             compare=self.objective.learner.compare,
         )
+        self.objective.costs.extract(learn)
         state.done += 1
 
     def saw(self, metric: float | None, *, keep: bool) -> None:

@@ -17,7 +17,7 @@ import torch
 from raison.records import InputError, write_json
 
 RUN = "raison.json"  # in the model's folder: what it was trained with, and how that went
-CAME_OF_IT = ("history", "counts")  # keys of that file which are known only afterwards
+CAME_OF_IT = ("history", "counts", "rationales")  # keys of that file which are known only afterwards
 Progress = Callable[[float, dict[str, float]], None]
 
 
@@ -70,6 +70,16 @@ def last_checkpoint(work: Path) -> str | None:
     return str(max(found, key=lambda path: int(path.name.rpartition("-")[2]))) if found else None
 
 
+def run(trainer: Any, work: Path) -> None:
+    """Train, from the last checkpoint on; what ends before its first step leaves no folder behind."""
+    try:
+        trainer.train(resume_from_checkpoint=last_checkpoint(work))
+    except BaseException:
+        if not trainer.state.global_step and last_checkpoint(work) is None and trainer.is_world_process_zero():
+            shutil.rmtree(work, ignore_errors=True)
+        raise
+
+
 def finish(trainer: Any, tokenizer: Any, folder: Path, told: dict[str, Any], **saving: Any) -> None:
     """Save the model beside its checkpoints, give it its name, and drop them.
 
@@ -92,13 +102,13 @@ def finish(trainer: Any, tokenizer: Any, folder: Path, told: dict[str, Any], **s
     shutil.rmtree(work)
 
 
-def arguments(config: Any, work: Path, has_dev: bool, **more: Any) -> Any:
+def arguments(config: Any, work: Path, metric: str | None, **more: Any) -> Any:
     """Give the trainer's arguments.
 
     Args:
         config: has `epochs`, `lr`, `weight_decay`, `bf16` and `seed`.
         work: where checkpoints go.
-        has_dev: whether the epoch with the best dev accuracy is kept.
+        metric: of dev records, by which the best epoch is kept; None = there are no dev records.
         more: further ones.
     """
     from transformers import TrainingArguments
@@ -106,7 +116,7 @@ def arguments(config: Any, work: Path, has_dev: bool, **more: Any) -> Any:
     by_dev: dict[str, Any] = {
         "eval_strategy": "epoch",
         "load_best_model_at_end": True,
-        "metric_for_best_model": "accuracy",
+        "metric_for_best_model": metric,
         "greater_is_better": True,
     }
     return TrainingArguments(
@@ -123,7 +133,7 @@ def arguments(config: Any, work: Path, has_dev: bool, **more: Any) -> Any:
         report_to=[],
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
-        **(by_dev if has_dev else {}),
+        **(by_dev if metric else {}),
         **more,
     )
 

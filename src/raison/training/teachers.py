@@ -267,10 +267,12 @@ class DiffMask:
         loss: which loss the scores are for; None = `ratio`, the paper's, of the gates themselves.
     """
 
+    LOSS = "ratio"
     LOGARITHMIC = ("margin", "margin-strongest", "margin-pairs", "kl")
+    settings: Mapping[str, Mapping[str, Any]] = {"cross-entropy": {"probabilities": True}}  # which gates are
 
     def __init__(self, extractor: Extractor, loss: str | None = None) -> None:
-        self.extractor, self.loss = extractor, loss or "ratio"
+        self.extractor, self.loss = extractor, loss or self.LOSS
 
     def draw(self, example: Example, rng: np.random.Generator) -> Drawn:
         """Draw nothing."""
