@@ -472,7 +472,7 @@ def test_killed_it_goes_on_to_the_same_model(base, tmp_path, alignment, share):
     finetune(base, RECORDS, tmp_path / "whole", DEV, QUICK, alignment=alignment)
     script = f"""
 import os, signal, sys, torch
-sys.path.insert(0, {os.path.dirname(__file__)!r})
+sys.path[:0] = [{os.path.dirname(__file__)!r}, {os.path.dirname(os.path.dirname(__file__))!r}]
 from test_aligned import DEV, QUICK, RECORDS
 import msgspec
 from raison.training import Alignment, finetune
