@@ -9,9 +9,7 @@ import msgspec
 from raison.annotators.validation import QUESTIONS, UNSURE, Key
 from raison.records import Fault, InputError, open_lines
 from raison.sources.cells import cell_rows
-from raison.sources.common import explain
-from raison.sources.tools import json_elements
-from raison.sources.wholes import whole, with_lines
+from raison.sources.tools import read_elements
 
 
 class Rating(msgspec.Struct, frozen=True):
@@ -91,16 +89,10 @@ class _Task(msgspec.Struct):
 
 def _exported(path: str | Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the submitted annotations of Label Studio's JSON export; skipped ones are no answers."""
-    data = whole(path)
-    elements = data if isinstance(data, Fault) else json_elements(path, data)
-    if isinstance(elements, Fault):
-        raise InputError(elements)
-    assert isinstance(data, bytes)
-    for line, raw in with_lines(data, elements):
-        try:
-            task = msgspec.json.decode(raw, type=_Task)
-        except msgspec.DecodeError as error:
-            raise InputError(Fault(str(path), line, explain(error))) from None
+    for found in read_elements(path, _Task, lambda task: task):
+        if isinstance(found, Fault):
+            raise InputError(found)
+        line, task = found
         for one in task.annotations:
             if not one.was_cancelled:
                 cells = {name: str(task.data.get(name, "")) for name in ("item", "rater")}

@@ -103,6 +103,11 @@ def parted(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+def given_of(**options: Any) -> dict[str, Any]:
+    """Give the options that were given: those that are not None."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
 def load(path: str, source: str | None, mapping: list[str] | None, limit: int | None) -> "list[Record]":
     """Read records."""
     from raison import sources

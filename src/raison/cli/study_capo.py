@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
-from raison.cli.common import DTYPES, Dtype, Model, Seed, console, load, parted, quiet, say, studies
+from raison.cli.common import DTYPES, Dtype, Model, Seed, console, given_of, load, parted, quiet, say, studies
 from raison.cli.people import Without, people
 from raison.records import InputError
 from raison.runs import processes
@@ -83,10 +83,10 @@ def capo(
         },
         {
             **(FULL if full else {}),
-            **_given(rank=rank, epochs=epochs, lr=lr, capo_lr=capo_lr, batch=batch, patience=patience,
+            **given_of(rank=rank, epochs=epochs, lr=lr, capo_lr=capo_lr, batch=batch, patience=patience,
                      capo_epochs=capo_epochs, beta=beta, anchor=anchor),
         },
-        {"sizes": parted(sizes), **_given(epochs=new_epochs)},
+        {"sizes": parted(sizes), **given_of(epochs=new_epochs)},
         parted(crowd_sizes),
     )  # fmt: skip
     quiet()
@@ -114,10 +114,6 @@ def _run(
     blocks = write_results(study, out, Options(resamples=resamples, seed=seed))
     console().print(annotator_study_table(blocks))
     say(f"wrote {out}: study.html, and a folder of pages for each data set")
-
-
-def _given(**options: Any) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
 
 
 def _settings(

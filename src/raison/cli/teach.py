@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
-from raison.cli.common import Format, Map, Model, Seed, Trust, annotators, following, quiet, say
+from raison.cli.common import Format, Map, Model, Seed, Trust, annotators, following, given_of, quiet, say
 from raison.cli.imitate import Order, Parts, Wording, asked_of, split_of
 from raison.cli.people import Without
 from raison.records import InputError
@@ -55,19 +55,20 @@ def annotators_train(
     from raison.annotators.rehearsal import Rehearsal
     from raison.annotators.teach import CAPO, SFT
 
-    of_both = _given(epochs=epochs, lr=lr, batch=batch, patience=patience, seed=seed)
-    of_sft = _given(rank=rank)
-    of_capo = _given(
+    of_both = given_of(epochs=epochs, lr=lr, batch=batch, patience=patience, seed=seed)
+    of_sft = given_of(rank=rank)
+    of_capo = given_of(
         beta=beta, loss=loss, smoothing=smoothing, anchor=anchor, mean=mean, label_weight=label_weight,
         explanation_weight=explanation_weight,
     )  # fmt: skip
-    asking, trying = _given(wording=wording, order=order), _given(temperature=temperature, reply_tokens=reply_tokens)
-    reading = _given(data=data, split=split, without=without, source=source, map=mapping)
+    asking = given_of(wording=wording, order=order)
+    trying = given_of(temperature=temperature, reply_tokens=reply_tokens)
+    reading = given_of(data=data, split=split, without=without, source=source, map=mapping)
     if how not in (*SFT, *CAPO):
         raise InputError(f"--how {how!r}: expected {', '.join((*SFT, *CAPO))}")
     if not patience:
         _only(f"--how {how}, without --patience", {**trying, **(reading if how in CAPO else {})})
-    _only(f"--how {how}", {**of_capo, **_given(pairs=pairs)} if how in SFT else {**of_sft, **asking})
+    _only(f"--how {how}", {**of_capo, **given_of(pairs=pairs)} if how in SFT else {**of_sft, **asking})
     parts = _parts(how, reading) if how in SFT or patience else None
     tried = Rehearsal(parts, seed=seed, **trying) if parts and patience else None
     told: dict[str, Any] = {"rehearsal": tried, "trust_remote_code": trust, "progress": _progress()}
@@ -140,10 +141,6 @@ def _asked_by(pairs: str) -> "Asked":
         return convert({"wording": config["wording"], "tag": config["tag"]}, Asked)
     except (OSError, MsgspecError, KeyError, TypeError) as error:
         raise InputError(f"{meta}: does not say how the pairs were made ({error})") from None
-
-
-def _given(**options: Any) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
 
 
 def _only(how: str, others: dict[str, Any]) -> None:

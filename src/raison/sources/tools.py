@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 import msgspec
 
 from raison.records import Fault, InputError, Record, distinct, problems
-from raison.sources.common import Item, explain, majority
+from raison.sources.common import explain, majority
 from raison.sources.wholes import whole, with_lines
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 REASON = "reason"  # what a marked word is called
 QUESTIONS = {
@@ -88,30 +89,30 @@ def new_folder(path: str | Path) -> Path:
     return folder
 
 
-def read_elements(path: str | Path, kind: type[T], record: Callable[[T], Record]) -> Iterator[Item]:
-    """Yield the records of a file that is one JSON array, each with the line on which it begins; it is held in memory.
+def read_elements(path: str | Path, kind: type[T], make: Callable[[T], U]) -> Iterator[tuple[int, U] | Fault]:
+    """Yield what a file that is one JSON array holds, each with the line on which it begins; it is held in memory.
 
     Args:
         path: the file, plain or gzip.
         kind: of its elements.
-        record: makes a record of one; its `InputError` is a fault of that element.
+        make: makes something of one, such as a record; its `InputError` is a fault of that element.
     """
     data = whole(path)
-    elements = data if isinstance(data, Fault) else json_elements(path, data)
+    elements = data if isinstance(data, Fault) else _json_elements(path, data)
     if isinstance(elements, Fault):
         yield elements
         return
     assert isinstance(data, bytes)
     for line, raw in with_lines(data, elements):
         try:
-            yield line, record(msgspec.json.decode(raw, type=kind))
+            yield line, make(msgspec.json.decode(raw, type=kind))
         except msgspec.DecodeError as error:
             yield Fault(str(path), line, explain(error))
         except InputError as error:
             yield Fault(str(path), line, str(error))
 
 
-def json_elements(path: str | Path, data: bytes) -> list[msgspec.Raw] | Fault:
+def _json_elements(path: str | Path, data: bytes) -> list[msgspec.Raw] | Fault:
     """Read the elements of a JSON array, each left as it is written."""
     try:
         return msgspec.json.decode(data or b"[]", type=list[msgspec.Raw])
