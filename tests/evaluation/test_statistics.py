@@ -14,6 +14,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
 from raison.evaluation import statistics
+from raison.evaluation.power import detectable_difference, needed_instances
 from raison.evaluation.statistics import (
     Estimate,
     benjamini_hochberg,
@@ -21,14 +22,13 @@ from raison.evaluation.statistics import (
     bootstrap_statistic,
     bootstrap_two_way,
     cliffs_delta,
-    detectable_difference,
     equivalence,
     holm,
     mcnemar,
-    needed_instances,
     paired_rate_difference,
     random_mask_test,
     sign_flip,
+    student_mean,
     wilson,
 )
 
@@ -44,6 +44,20 @@ def skewed(n, seed=0):
 
 
 # ---------------------------------------------------------------------------------------------- bootstrap
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_the_interval_of_few_values_is_students(level):
+    values = [0.2, math.nan, 0.5, 0.1, 0.4]
+    theirs = stats.ttest_1samp(values, 0, nan_policy="omit").confidence_interval(level)
+    ours = student_mean(values, level=level)
+    assert (ours.value, ours.low, ours.high) == pytest.approx((0.3, theirs.low, theirs.high))
+    assert (ours.n, ours.level) == (4, level)
+
+
+def test_one_value_has_no_students_interval_and_none_no_mean():
+    assert (student_mean([0.3]).value, student_mean([0.3]).low, student_mean([0.3]).n) == (0.3, None, 1)
+    assert (student_mean([math.nan]).value, student_mean([]).n) == (None, 0)
 
 
 @pytest.mark.parametrize("level", [0.8, 0.95])

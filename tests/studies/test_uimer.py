@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from raison.cli import main
-from raison.evaluation.statistics import bootstrap_mean
+from raison.evaluation.statistics import student_mean
 from raison.records import Annotation, InputError, Record, Span, write_records
 from raison.studies.uimer import Cell, Store, Study, train
 from raison.studies.uimer_curves import plots_of, series_of, turning_rate, turns_of
@@ -60,7 +60,7 @@ def test_curves_hold_what_was_varied():
     np.testing.assert_allclose([np.mean(values) for values in curves[0].gains], 0.1 - 0.25 * np.array(curves[0].xs))
     margins = series_of(study(), "strength")["IM uniform, 1 shots"]
     assert [curve.name for curve in margins] == ["margin 0.25", "margin 1", "margin 4"]
-    assert margins[0].points[0][1] == bootstrap_mean(margins[0].gains[0])
+    assert margins[0].points[0][1] == student_mean(margins[0].gains[0])
 
 
 def test_the_turning_rate_is_where_the_line_crosses_zero():

@@ -15,14 +15,7 @@ if TYPE_CHECKING:
     from raison.studies.capo import Field
     from raison.studies.capo_plan import Settings
 
-FULL = {
-    "rank": 0,
-    "lr": 2e-3,
-    "epochs": 6,
-    "batch": 4,
-    "capo_lr": 5e-4,
-    "anchor": 1.0,
-}  # of a small model without pretraining
+FULL = {"rank": 0, "lr": 2e-3, "epochs": 6, "batch": 4, "capo_lr": 5e-4}  # of a small model without pretraining
 ENDINGS = ("", ".jsonl", ".json", ".jsonl.gz", ".csv")
 
 
@@ -46,7 +39,7 @@ def capo(
     batch: Annotated[int | None, Option(min=1, help="Items per step; 16, with --full 4.")] = None,
     patience: Annotated[int | None, Option(min=1, help="Keep the best epoch by dev; end after N without one.")] = None,
     beta: Annotated[float | None, Option(help="How dear it is to leave the reference; 0.1.")] = None,
-    anchor: Annotated[float | None, Option(help="Weight of what is chosen by itself; 0.1, with --full 1.")] = None,
+    anchor: Annotated[float | None, Option(help="Weight of what is chosen by itself; 1.")] = None,
     scope: Annotated[str, Option(help="Of the pairs: all, same-label, different-label, mixed.")] = "all",
     rejected: Annotated[str, Option(help="Of the pairs: people, own-other-item; with commas.")] = "people",
     shots: Annotated[int, Option(min=1, help="In context: answers of the person that are shown.")] = 16,

@@ -1,4 +1,4 @@
-"""Intervals, paired tests, corrections and power: plain functions on arrays, one value per instance.
+"""Intervals, paired tests and corrections: plain functions on arrays, one value per instance.
 
 The instance is the unit of resampling. A missing value is NaN: it is dropped, and `n` says how many are left. What is
 undefined is None, never 0. `level` is that of an interval, inside (0, 1). What is random is drawn `resamples` times by
@@ -54,6 +54,24 @@ def bootstrap_mean(values: ArrayLike, *, level: float = 0.95, resamples: int = 1
         drawn = [kept[rows].mean(axis=1) for rows in _resampled_rows(n, resamples, seed)]
         low, high = _bca(mean, np.concatenate(drawn), -kept, level)  # -kept orders as the leave-one-out means
     return Estimate(value=mean, low=low, high=high, n=n, level=level)
+
+
+def student_mean(values: ArrayLike, *, level: float = 0.95) -> Estimate:
+    """Estimate a mean with Student's t interval, for few values such as one per seed.
+
+    Resampling a handful of values gives too narrow an interval: BCa's at 95 % holds the mean of five normal values in
+    some 83 % of cases. `values` is (n,), NaN = missing. n = 0 has no value, n = 1 no interval.
+    """
+    _check_level(level)
+    kept = _column(values)
+    n = len(kept)
+    if n == 0:
+        return _undefined(0, level)
+    mean = float(kept.mean())
+    if n == 1:
+        return Estimate(value=mean, low=None, high=None, n=1, level=level)
+    reach = float(stats.t.isf((1 - level) / 2, n - 1) * kept.std(ddof=1) / math.sqrt(n))
+    return Estimate(value=mean, low=mean - reach, high=mean + reach, n=n, level=level)
 
 
 def bootstrap_statistic(
@@ -320,26 +338,6 @@ def benjamini_hochberg(p_values: ArrayLike) -> Values:
     return _adjusted(p_values, stats.false_discovery_control)
 
 
-def detectable_difference(n: int, discordance: float, *, level: float = 0.95, power: float = 0.8) -> float | None:
-    """Give the difference of two paired rates that n instances resolve: (z_level + z_power) sqrt(discordance / n).
-
-    `discordance` is the share of instances where the two differ. At level 0.95 and power 0.8 the factor is 1.96 + 0.84:
-    12.5 points at n = 100 and discordance 0.2. None for n = 0.
-    """
-    factor = _power_factor(discordance, level, power)
-    if n < 0:
-        raise ValueError(f"n must be 0 or more, got {n}")
-    return factor * math.sqrt(discordance / n) if n else None
-
-
-def needed_instances(difference: float, discordance: float, *, level: float = 0.95, power: float = 0.8) -> int:
-    """Give the least n at which `detectable_difference` is at most `difference`."""
-    factor = _power_factor(discordance, level, power)
-    if not 0 < difference <= 1:
-        raise ValueError(f"difference must be above 0 and at most 1, got {difference}")
-    return math.ceil(discordance * (factor / difference) ** 2 - 1e-9)
-
-
 # --------------------------------------------------------------------------------------------------- helpers
 
 
@@ -359,15 +357,6 @@ def _step_down(p_values: Values) -> Values:
     adjusted = np.empty_like(p_values)
     adjusted[order] = np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1))
     return np.minimum(adjusted, 1)
-
-
-def _power_factor(discordance: float, level: float, power: float) -> float:
-    _check_level(level)
-    if not 0 < power < 1:
-        raise ValueError(f"power must be inside (0, 1), got {power}")
-    if not 0 <= discordance <= 1:
-        raise ValueError(f"discordance must be in [0, 1], got {discordance}")
-    return float(special.ndtri((1 + level) / 2) + special.ndtri(power))
 
 
 def _check_level(level: float, resamples: int = 1) -> None:

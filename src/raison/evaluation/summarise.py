@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from raison.evaluation.alignment import micro, normalised_f1
 from raison.evaluation.faithfulness import flip_rate, normalised_flip_rate, normalised_flips
+from raison.evaluation.power import detectable_difference
 from raison.evaluation.results import Cell, Comparison, Curve, Item
 from raison.evaluation.statistics import (
     Estimate,
     bootstrap_mean,
     bootstrap_statistic,
-    detectable_difference,
     holm,
     mcnemar,
     paired_rate_difference,

@@ -58,7 +58,7 @@ class Settings(msgspec.Struct, frozen=True):
     scope: Scope = "all"  # of CAPO's pairs
     rejected: tuple[Literal["people", "own-other-item"], ...] = ("people",)  # what is rejected in them
     sft: SftConfig = SftConfig()
-    capo: CapoConfig = CapoConfig(anchor=0.1)
+    capo: CapoConfig = CapoConfig()
     newcomer: Newcomer = Newcomer()
     crowd: Crowd = Crowd()
 

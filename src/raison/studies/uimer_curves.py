@@ -7,7 +7,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from raison.evaluation.statistics import Estimate, bootstrap_mean
+from raison.evaluation.statistics import Estimate, student_mean
 from raison.report.plots import gains
 from raison.studies.uimer import Cell
 from raison.studies.variants import Variant
@@ -41,7 +41,7 @@ class Series(NamedTuple):
     @property
     def points(self) -> list[tuple[float, Estimate]]:
         """The mean gain at each value, with its interval over seeds."""
-        return [(x, bootstrap_mean(values)) for x, values in zip(self.xs, self.gains, strict=True)]
+        return [(x, student_mean(values)) for x, values in zip(self.xs, self.gains, strict=True)]
 
 
 def gains_of(cells: Sequence[Cell]) -> dict[str, float]:
@@ -92,9 +92,7 @@ def plots_of(cells: Sequence[Cell]) -> Mapping[str, list[tuple[str, Markup]]]:
     for part, axis in AXES.items():
         for title, curves in series_of(cells, part).items():
             if max(len(curve.xs) for curve in curves) > 1:
-                points = {
-                    c.name: [(x, bootstrap_mean(ys)) for x, ys in zip(c.xs, c.gains, strict=True)] for c in curves
-                }
+                points = {c.name: [(x, student_mean(ys)) for x, ys in zip(c.xs, c.gains, strict=True)] for c in curves}
                 drawn = gains(points, axis, logarithmic=part in LOGARITHMIC)
                 found.setdefault(part, []).append((f"{title}: gain against {axis}".lstrip(": "), drawn))
     return found

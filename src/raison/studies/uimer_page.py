@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from rich.table import Table
 
-from raison.evaluation.statistics import Estimate, bootstrap_mean, holm, sign_flip
+from raison.evaluation.statistics import Estimate, holm, sign_flip, student_mean
 from raison.report.page import render_page, write_page
 from raison.studies.uimer import Cell
 from raison.studies.uimer_curves import ALONE, gains_of, plots_of, turns_of
@@ -46,11 +46,11 @@ def lines_of(cells: Sequence[Cell]) -> list[Line]:
                 part,
                 shots,
                 variant,
-                bootstrap_mean([cell.score for cell in members]),
-                bootstrap_mean(gains) if told else None,
+                student_mean([cell.score for cell in members]),
+                student_mean(gains) if told else None,
                 sign_flip(gains) if told else None,
-                bootstrap_mean([np.nan if cell.alignment is None else cell.alignment for cell in members]),
-                bootstrap_mean(
+                student_mean([np.nan if cell.alignment is None else cell.alignment for cell in members]),
+                student_mean(
                     [np.nan if cell.normalised_flip_rate is None else cell.normalised_flip_rate for cell in members]
                 ),
                 float(np.median([cell.seconds for cell in members])),
