@@ -2,6 +2,7 @@
 """The command line as a user meets it: its results, and one line with exit status 2 for whatever is wrong."""
 
 import json
+import logging
 import os
 import re
 import runpy
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from raison.cli import app, main
-from raison.cli.common import data
+from raison.cli.common import data, quiet
 from raison.rationales import Rationale, save_scores
 from raison.records import Annotation, InputError, Record, Span, write_records
 from raison.words import word_grid, words_in_spans
@@ -366,3 +367,12 @@ def test_an_extraction_killed_three_times_goes_on_to_an_equal_result(place, tmp_
     assert not part.exists()
     assert run(*command(tmp_path / "a.jsonl")) == 0
     assert (tmp_path / "a.jsonl").read_bytes() == out.read_bytes()
+
+
+def test_what_the_hub_retries_is_not_told():
+    """A name that leads nowhere costs one line, not one for each of a dozen tries."""
+    from huggingface_hub.utils import logging as hub
+
+    hub.set_verbosity_warning()
+    quiet()
+    assert not logging.getLogger("huggingface_hub.utils._http").isEnabledFor(logging.WARNING)

@@ -90,6 +90,38 @@ def test_wrong_input_is_one_line(data, capsys, arguments, message):
     assert shown.count("\n") == 1
 
 
+def test_a_table_of_nobody_is_a_line(data, capsys, tmp_path):
+    assert run("annotators", "people", "--data", data, "--without", "ann,ben") == 0
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "left out: 2 who opted out\nthere is no annotation of anybody\n")
+    write_records(tmp_path / "y.jsonl", [Record("1", {"text": "a"}, annotations=(Annotation(None, "x"),))])
+    assert run("annotators", "people", "--data", tmp_path / "y.jsonl") == 0
+    assert capsys.readouterr().err == "none of 1 annotations says whose it is\n"
+
+
+def test_an_empty_part_is_warned_of(data, capsys):
+    assert run("annotators", "split", "--data", data, "--sizes", "3,0,1") == 0
+    shown = capsys.readouterr().err
+    assert "warning: dev is empty; `raison annotators score` can't tell who wrote what" in shown
+    assert shown.count("is empty") == 1
+
+
+def test_items_of_categories_that_are_not_in_the_data_are_counted(capsys, tmp_path):
+    given = {"premise": "p", "hypothesis": "h", "explanation": "So.", "explanation_category": "x"}
+    (tmp_path / "litex.jsonl").write_text("".join(json.dumps({**given, "pairID": name}) + "\n" for name in "123"))
+    item = {"context": "p", "statement": "h", "neutral": [{"annotator": 0, "reason": "So."}], "entailment": [],
+            "contradiction": []}  # fmt: skip
+    (tmp_path / "varierr.json").write_text("".join(json.dumps({**item, "id": name}) + "\n" for name in "230"))
+    command = ("annotators", "people", "--data", tmp_path / "varierr.json", "--map")
+    assert run(*command, f"categories={tmp_path / 'litex.jsonl'}") == 0
+    assert f"categories: 2 of 3 items of {tmp_path / 'litex.jsonl'} are in the data\n" in capsys.readouterr().err
+    (tmp_path / "litex.jsonl").write_text(json.dumps({**given, "pairID": "7"}) + "\n")
+    assert run(*command, f"categories={tmp_path / 'litex.jsonl'}") == 2
+    assert capsys.readouterr().err == (
+        f"raison: {tmp_path / 'litex.jsonl'}: none of its items is in the data; is it the same data set?\n"
+    )
+
+
 @pytest.mark.parametrize("tool", ["label-studio", "argilla"])
 def test_a_project_is_made_and_what_comes_of_it_is_read(data, capsys, tmp_path, tool):
     project = tmp_path / "project"

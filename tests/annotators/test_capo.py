@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import OPTConfig, OPTForCausalLM
 
 from answerers import causal, tokenizer
 from raison.annotators import capo as module
@@ -140,6 +141,14 @@ def test_the_loss_is_log_2_before_the_first_step(tuned):
     found, seen = loss_of(policy.network.train(), batch_of(policy, PAIRS))
     np.testing.assert_allclose(found.detach().numpy(), np.log(2), atol=1e-5)
     np.testing.assert_allclose(seen["margin"].detach().numpy(), 0, atol=1e-4)
+
+
+def test_a_tie_is_half_preferred(tuned):
+    batch = batch_of(loaded(tuned), PAIRS[:3])
+    values = batch["reference"].clone()
+    assert preference(QUICK)(values, batch)[1]["preferred"].tolist() == [0.5] * 3
+    values[batch["response"] == batch["chosen"][0]] += 1
+    assert preference(QUICK)(values, batch)[1]["preferred"][0] == 1
 
 
 def test_swapping_the_responses_flips_the_margin(tuned):
@@ -354,6 +363,33 @@ capo({str(tuned)!r}, pairs, {str(tmp_path / "two")!r}, config)
     assert done.returncode == 0, done.stderr[-2000:]
     one, two = (weights(folder) for folder in (capo(tuned, PAIRS, tmp_path / "one", config), tmp_path / "two"))
     assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-5
+
+
+def test_patience_counts_on_after_an_interruption(tuned, tmp_path):
+    config, scores = change(epochs=6, patience=2), (0.0, 0.5, 0.4, 0.3, 0.9, 0.1, 0.1)
+
+    def measure_from(place):
+        rest = iter(scores[place:])
+        return lambda _: {"score": next(rest)}
+
+    plain = capo(tuned, PAIRS, tmp_path / "plain", config, measure=measure_from(0))
+    with pytest.raises(Stop):  # in the third epoch, one after the best
+        capo(tuned, PAIRS, tmp_path / "out", config, measure=measure_from(0), progress=stop_at(0.4))
+    again = capo(tuned, PAIRS, tmp_path / "out", config, measure=measure_from(3))
+    for out in (plain, again):
+        assert [row["eval_score"] for row in told(out)["history"] if "eval_score" in row] == [0.0, 0.5, 0.4, 0.3]
+    assert same_weights(plain, again)
+
+
+def test_dropout_that_is_but_a_number_is_taken_out_as_well():
+    """OPT keeps its rate as a number and no module of its own."""
+    config = OPTConfig(vocab_size=40, hidden_size=16, ffn_dim=16, num_hidden_layers=2, num_attention_heads=2,
+                       max_position_embeddings=40, word_embed_proj_dim=16, dropout=0.5)  # fmt: skip
+    network = OPTForCausalLM(config).train()
+    ids = torch.arange(3, 13)[None]
+    assert not torch.equal(network(ids).logits, network(ids).logits)
+    still(network)
+    assert torch.equal(network(ids).logits, network.eval()(ids).logits)
 
 
 def test_the_epoch_with_the_highest_score_is_kept(whole, tuned, tmp_path):

@@ -7,10 +7,15 @@ import pytest
 from answerers import CORPUS, causal, tokenizer
 from faulty_server import Faulty, completion
 from panel import SCALE, panel
-from raison.annotators.pairs import read_pairs
+from raison.annotators import teach
+from raison.annotators.pairs import read_pairs, write_pairs
+from raison.annotators.preference_pair import PreferencePair
 from raison.annotators.responses import read_responses, responses_of
 from raison.annotators.splits import split_items, write_split
+from raison.annotators.teach import Asked, note, read_asked, teach_capo
+from raison.annotators.wording import wording_for
 from raison.cli import main
+from raison.cli.teach import _progress
 from raison.records import write_records
 
 
@@ -81,7 +86,8 @@ def test_a_split_file_and_people_who_opted_out_are_honoured(raison, tmp_path):
         (["--scope", "some"], "scope 'some': expected all"),
         (["--export", "csv"], "--export 'csv': expected trl, trl-plain, llama-factory"),
         (["--samples", "x.jsonl"], "--samples: only beside --rejected sft-sample"),
-        (["--rejected", "sft-sample"], "none of the samples"),
+        (["--rejected", "sft-sample"], "--rejected sft-sample: the samples are needed (--samples)"),
+        (["--weigh", "validity"], "validity needs people's judgments of each other's responses, and there are none"),
         (["--weigh", "ordinal"], "ordinal needs labels that are steps of a scale"),
         (["--how", "persona"], "nothing is known of the people"),
         (["--known", "x.json"], "--known: only beside --how persona"),
@@ -94,6 +100,30 @@ def test_wrong_options_of_pairs_cost_one_line(raison, options, message, tmp_path
     assert (status, said.count("\n")) == (2, 1)
     assert message in said
     assert not (tmp_path / "pairs").exists()
+
+
+def test_nothing_comes_in_by_a_file_of_who_opted_out(raison, tmp_path):
+    """Neither what a model said as them, nor what a file tells of them, nor pairs that were made before."""
+    train = split_items(panel(15)).train
+    (tmp_path / "samples.jsonl").write_text("".join(
+        json.dumps({"record_id": one.id, "annotator": who, "label": "neutral", "explanation": f"a sample as {who}"})
+        + "\n"
+        for one in train for who in ("b", "pooled")
+    ))  # fmt: skip
+    (tmp_path / "known.json").write_text(json.dumps({who: {"Age": f"{place + 30}"} for place, who in enumerate("abc")}))
+    status, said = raison("pairs", "--data", "data.jsonl", "--without", "b", "--rejected", "sft-sample", "--samples",
+                          "samples.jsonl", "--how", "persona", "--known", "known.json", "--out", "pairs")  # fmt: skip
+    assert status == 0, said
+    text = (tmp_path / "pairs/pairs.jsonl").read_text()
+    assert "a sample as pooled" in text
+    assert "a sample as b" not in text
+    meta = json.loads((tmp_path / "pairs/pairs.jsonl.meta.json").read_text())
+    assert [*meta["config"]["people"]] == ["a", "c"]
+    assert raison("pairs", "--data", "data.jsonl", "--tag", "--out", "before")[0] == 0
+    status, said = raison("train", "--model", "nowhere", "--how", "capo-tag", "--pairs", "before/pairs.jsonl",
+                          "--patience", 2, "--data", "data.jsonl", "--without", "b", "--out", "run")  # fmt: skip
+    assert status == 2
+    assert "a pair is of 'b', who is not in the data" in said
 
 
 def test_a_sample_that_tells_of_a_held_out_item_is_found(raison, tmp_path):
@@ -149,6 +179,8 @@ def test_a_server_imitates(raison, tmp_path):
         (["--how", "magic"], "how 'magic'"),
         (["--rate", 3], "--rate: only for a model behind a server"),
         (["--order", "last"], "order 'last'"),
+        (["--dtype", "foo"], "dtype 'foo': expected float32, bfloat16, float16"),
+        (["--model", "sftx/{annotator}"], "sftx/a: no such folder"),
     ],
 )
 def test_wrong_options_of_imitate_cost_one_line(raison, options, message):
@@ -164,16 +196,87 @@ def test_wrong_options_of_imitate_cost_one_line(raison, options, message):
         (["--how", "sft-tag"], "--how sft-tag: the records are needed (--data)"),
         (["--how", "sft-tag", "--beta", 0.1], "--beta: not of --how sft-tag"),
         (["--how", "capo-tag"], "--how capo-tag: the pairs are needed (--pairs)"),
-        (["--how", "capo-tag", "--data", "data.jsonl"], "--data: not of --how capo-tag, without --patience"),
-        (["--how", "capo-tag", "--patience", 2], "--how capo-tag: the records are needed (--data)"),
+        (["--how", "capo-tag", "--data", "data.jsonl"], "--how capo-tag: the pairs are needed (--pairs)"),
+        (["--how", "capo-tag", "--pairs", "x", "--data", "y"], "--data: not of --how capo-tag, without --patience"),
+        (["--how", "capo-tag", "--pairs", "x", "--patience", 2], "--how capo-tag: the records are needed (--data)"),
         (["--how", "sft-tag", "--temperature", 0.7], "--temperature: not of --how sft-tag, without --patience"),
-        (["--how", "capo-tag", "--pairs", "x.jsonl"], "x.jsonl.meta.json: does not say how the pairs were made"),
+        (["--how", "capo-tag", "--pairs", "x.jsonl"], "x.jsonl: no such file"),
+        (["--how", "capo-tag", "--pairs", "empty.jsonl"], "empty.jsonl: the file is empty"),
+        (["--how", "capo-tag", "--pairs", "data.jsonl"], "data.jsonl:1: not a preference pair (Object"),
+        (["--how", "capo-tag", "--pairs", "pairs.jsonl"], "pairs.jsonl.meta.json: no such file; it tells how"),
+        (["--how", "capo-tag", "--pairs", "odd.jsonl"], "odd.jsonl.meta.json: does not say how the pairs were made"),
     ],
 )
-def test_wrong_options_of_train_cost_one_line(raison, options, message):
+def test_wrong_options_of_train_cost_one_line(raison, options, message, tmp_path):
+    (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "odd.jsonl.meta.json").write_text("{}")
+    for name in ("pairs.jsonl", "odd.jsonl"):
+        write_pairs(tmp_path / name, [PreferencePair("i1", "a", "?", "yes", "no", "b")])
     status, said = raison("train", "--model", "nowhere", "--out", "run", *options)
     assert (status, said.count("\n")) == (2, 1)
     assert message in said
+
+
+def taught(folder, tag, *people):
+    """Leave what training leaves beside a model, without the model."""
+    note(folder, Asked(wording_for(panel(15)), tag, people))
+
+
+def test_capo_from_a_model_that_was_not_fine_tuned_is_told(raison, tmp_path):
+    taught(tmp_path / "sft", True, "a", "b")
+    taught(tmp_path / "each" / "a", False, "a")
+    for tag, how in ((["--tag"], "capo-tag"), ([], "capo-person")):
+        assert raison("pairs", "--data", "data.jsonl", *tag, "--out", how)[0] == 0
+        for model in ("sft", "nowhere", "each/{annotator}"):
+            told = raison("train", "--model", model, "--how", how, "--pairs", f"{how}/pairs.jsonl", "--out", "x")[1]
+            assert ("warning: nowhere: nothing says that it was fine-tuned" in told) == (model == "nowhere")
+    assert told.splitlines() == ["raison: each/b: no such folder"]
+
+
+def test_the_next_command_reads_what_the_pairs_were_made_from(raison, monkeypatch):
+    monkeypatch.setattr(teach, "teach_capo", lambda *_, **__: iter(()))
+    write_split("split.json", split_items(panel(15), (6, 4, 5), 3), 3)
+    assert raison("pairs", "--data", "data.jsonl", "--split", "split.json", "--tag", "--out", "pairs")[0] == 0
+    train = ["train", "--model", "sft", "--how", "capo-tag", "--pairs", "pairs/pairs.jsonl", "--out", "capo"]
+    told = raison(*train)[1]
+    assert "next: raison annotators imitate --model capo --data data.jsonl --split split.json --out" in told
+    told = raison(*train, "--patience", 2, "--data", "data.jsonl", "--without", "c", "--format", "records")[1]
+    assert told.endswith("--model capo --data data.jsonl --without c --format records --out responses.jsonl\n")
+
+
+def test_a_model_asked_as_somebody_it_never_learned_is_told(raison, tmp_path):
+    taught(tmp_path / "sft" / "a", False, "a")
+    taught(tmp_path / "old", True)
+    command = ["imitate", "--data", "data.jsonl", "--out", "out.jsonl"]
+    told = raison(*command, "--model", "sft/a", "--annotators", "a,b,c")[1]
+    assert "warning: sft/a was never taught to answer as b, c\n" in told
+    assert "warning" not in raison(*command, "--model", "sft/a", "--annotators", "a")[1]
+    assert "warning" not in raison(*command, "--model", "old")[1]  # it does not say
+
+
+def test_models_know_whom_they_were_taught_to_answer_as(tmp_path, monkeypatch):
+    monkeypatch.setattr(teach, "sft", lambda model, turns, folder, *_, **__: folder)
+    monkeypatch.setattr(teach, "capo", lambda model, pairs, folder, *_, **__: folder)
+    train, wording = panel(4), wording_for(panel(4))
+    for how, people in (("sft-tag", ["abc"]), ("sft-pooled", ["abc"]), ("sft-person", "abc")):
+        made = [*teach.teach_sft(how, "lm", train, wording, tmp_path / how, None)]
+        assert ["".join(read_asked(folder).people) for _, folder in made] == [*people]
+    pairs = [PreferencePair("i1", who, "?", "yes", "no", "b") for who in "ad"]
+    taught(tmp_path / "old", True)
+    for model, people in (("sft-tag", "abcd"), ("nowhere", "ad"), ("old", "")):
+        asked = Asked(wording, True)
+        if model == "old":
+            note(tmp_path / model, asked)
+        ((_, folder),) = teach_capo("capo-tag", str(tmp_path / model), pairs, asked, tmp_path / "capo", None)
+        assert "".join(read_asked(folder).people) == people
+    pooled, asked = str(tmp_path / "sft-pooled"), Asked(wording, False)
+    made = [*teach_capo("capo-person", pooled, pairs, asked, tmp_path / "each", None)]
+    assert [read_asked(folder).people for _, folder in made] == [("a",), ("d",)]
+
+
+def test_the_log_of_a_training_has_no_negative_zero(capsys):
+    _progress()(0.5, {"loss": 0.7, "margin": -1e-6, "preferred": 0.5})
+    assert capsys.readouterr().err == " 50%  loss 0.700, margin 0.000, preferred 0.500\n"
 
 
 @pytest.mark.slow

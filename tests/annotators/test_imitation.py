@@ -120,6 +120,18 @@ def test_several_seeds_are_one_system():
     assert {one.verdict for one in twice.comparisons} == {"withheld: different numbers of seeds"}
 
 
+def test_several_seeds_score_the_mean_of_each():
+    """What three models do wrong in different ways does not cancel in what is counted over texts."""
+    wordy = [msgspec.structs.replace(one, explanation=f"{one.explanation} and more, no doubt, of it") for one in MIXED]
+    runs = [OWN, MIXED, wordy]
+    given = {"all": runs, **{f"{index}": [run] for index, run in enumerate(runs)}}
+    scored = score(SPLIT, SAID, given, Options(resamples=1), compared=[])
+    for metric in ("label", "rouge_l", "mrr", "style_js", "attribution_1", "attribution_5", "imitation_20"):
+        values = {name: scored.cell(metric, name).value for name in given}
+        near = 0.02 if metric.startswith(("attribution", "imitation")) else 1e-9
+        assert values["all"] == pytest.approx(np.mean([values[str(index)] for index in range(3)]), abs=near), metric
+
+
 def test_several_labels_of_one_person():
     more = [msgspec.structs.replace(one, label="neutral", number=1) for one in TEST if one.label != "neutral"]
     result = score(SPLIT, [*SAID, *more], {"one": [TEST]}, OPTIONS)

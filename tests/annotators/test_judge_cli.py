@@ -138,14 +138,15 @@ def test_a_dry_run_tries_out_the_design(data, capsys):
             ("--model", "m", "--server", "http://127.0.0.1:9/v1", "--replies"),
             "--replies: only for a model that is loaded here",
         ),
+        (("--model", "m", "--dtype", "foo"), "dtype 'foo': expected float32, bfloat16, float16"),
         (("--model", "/nowhere"), "/nowhere"),
     ],
 )
 def test_bad_input_costs_one_line(data, capsys, more, said):
     run(*judging(data, *more), status=2)
-    err = capsys.readouterr().err.splitlines()
-    assert said in err[-1]
-    assert err[-1].startswith("raison: ")
+    (line,) = capsys.readouterr().err.splitlines()  # nothing is told before
+    assert said in line
+    assert line.startswith("raison: ")
     assert not (data / "run" / "verdicts.jsonl").exists()
 
 
@@ -160,6 +161,19 @@ def test_who_opted_out_is_never_shown(data):
     lines = [json.loads(line) for line in (data / "run" / "verdicts.jsonl").read_text().splitlines()]
     assert {who for line in lines for who in line["question"]["options"]} == {"ann", "ben", "cem"}
     assert not any("dua" in line["question"]["references"] for line in lines)
+
+
+def test_a_kit_that_is_smaller_than_asked_says_so(data, capsys):
+    more = ("--slots", 4000, "--shared", 50, "--per-person", 400)
+    run("kit", "--data", data / "data.jsonl", "--out", data / "kit", *more)
+    err = capsys.readouterr().err.splitlines()
+    assert err[:3] == [
+        "48 inputs, not 4,000: no other test item has a text of every source and of another person",
+        "all 48 are every rater's, as 50 were to be",
+        "some people are shown on 36 training items, not 400: they explained no more",
+    ]
+    run("kit", "--data", data / "data.jsonl", "--out", data / "small")
+    assert capsys.readouterr().err.startswith(f"wrote {data}/small/")
 
 
 def test_kit_and_its_results(data, capsys):

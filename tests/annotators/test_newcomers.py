@@ -1,19 +1,22 @@
 """Somebody new: only the tag's embeddings or an adapter learn, the model of the others stays as it is."""
 
+import shutil
+import warnings
+
 import msgspec
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from answerers import causal, tokenizer
 from crowd import records
 from raison.annotators.newcomers import TOKENS, first_items, ready, welcome
-from raison.annotators.policy import load_policy
+from raison.annotators.policy import Rows, load_policy
 from raison.annotators.prompts import Prompts
 from raison.annotators.responses import responses_of
 from raison.annotators.sft import SftConfig
 from raison.annotators.speakers import PERSON, Cast, Source
-from raison.annotators.teach import read_asked, teach_sft
+from raison.annotators.teach import Asked, note, read_asked, teach_sft
 from raison.annotators.wording import wording_for
 from raison.cli import main
 from raison.models.causal import load_causal
@@ -56,6 +59,40 @@ def logits(network, ids):
         return network.eval()(torch.tensor([ids])).logits[0]
 
 
+@pytest.fixture(scope="module")
+def tied(base, tmp_path_factory):
+    """A model whose output layer is its embeddings, with the tokens of a newcomer."""
+    folder, words = tmp_path_factory.mktemp("models") / "tied", tokenizer()
+    words.add_tokens([*TOKENS], special_tokens=True)
+    causal("llama", words, positions=512, tie_word_embeddings=True).save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
+
+
+def test_tokens_of_a_tied_model_learn_on_both_ends_and_come_back_without_a_warning(tied, tmp_path):
+    """Against the model with the new rows in its one table."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        policy = load_policy(str(tied), Rows(TOKENS), dtype="float32")
+        (learns,) = [weight for weight in policy.network.parameters() if weight.requires_grad]
+        torch.nn.init.normal_(learns, generator=torch.Generator().manual_seed(0))
+        policy.network.save_pretrained(tmp_path / "new", save_embedding_layers=False)
+        policy.tokenizer.save_pretrained(tmp_path / "new")
+        spoken, words = load_causal(str(tmp_path / "new"), "cpu", "float32", False)
+        again = load_policy(str(tmp_path / "new"), None, dtype="float32")
+    plain = load_causal(str(tied), "cpu", "float32", False)[0]
+    rows = words.convert_tokens_to_ids([*TOKENS])
+    ids = [*words("a man reads", add_special_tokens=False).input_ids, *rows]
+    before = logits(plain, ids)
+    with torch.no_grad():
+        plain.get_input_embeddings().weight[rows] = learns
+    wanted = logits(plain, ids)
+    assert not torch.allclose(wanted[0, rows], before[0, rows])  # what predicts the tokens has changed, too
+    for network in (policy.network, spoken, again.network):
+        torch.testing.assert_close(logits(network, ids), wanted)
+
+
 def test_a_ready_model_is_the_old_one_with_a_few_tokens_more(taught, made):
     old = load_policy(str(taught), None, dtype="float32")
     new, words = load_causal(str(made), "cpu", "float32", False)
@@ -69,6 +106,7 @@ def test_a_ready_model_is_the_old_one_with_a_few_tokens_more(taught, made):
     torch.testing.assert_close(table[rows[0]], table[name].mean(dim=0))
     asked = read_asked(made)
     assert asked.tag
+    assert asked.people == ("ann", "ben", "cem")
     assert "".join(TOKENS) in asked.wording.tag
     assert words("".join(TOKENS), add_special_tokens=False).input_ids == rows
 
@@ -78,6 +116,7 @@ def test_of_the_tag_alone_only_its_embeddings_learn(made, tmp_path):
     kept = load_file(next(out.glob("*.safetensors")))
     width = load_causal(str(made), "cpu", "float32", False)[0].config.hidden_size
     assert sum(tensor.numel() for tensor in kept.values()) == len(TOKENS) * width
+    assert read_asked(out).people == ("dua",)
     told = msgspec.json.decode((out / "raison.json").read_bytes())
     assert told["counts"]["parameters"] == len(TOKENS) * width
     losses = [row["loss"] for row in told["history"] if "loss" in row]
@@ -132,3 +171,24 @@ def test_wrong_use_of_the_command_costs_one_line(base, tmp_path, capsys):
         assert end.value.code == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert told in line
+
+
+def test_whom_the_model_knows_already_is_told(tmp_path, capsys):
+    write_records(tmp_path / "set.jsonl", ROWS)
+    note(tmp_path / "model", Asked(wording_for(ROWS, "bare"), True, ("ann", "dua")))
+    for who, told in (("dua", True), ("ben", False)):
+        command = ["annotators", "welcome", "--model", tmp_path / "model", "--data", tmp_path / "set.jsonl"]
+        with pytest.raises(SystemExit):  # there are but notes
+            main([*map(str, command), "--annotator", who, "--out", str(tmp_path / "x")])
+        assert (f"model knows {who} already" in capsys.readouterr().err) == told
+
+
+def test_a_folder_that_was_made_of_another_model_is_not_taken_for_this_one(taught, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(taught, model)
+    made = ready(model, tmp_path / "ready", ["ann"])
+    assert ready(model, tmp_path / "ready", ["ben"]) == made  # it is there
+    (weights,) = model.glob("*model.safetensors")
+    save_file({name: value + 1 for name, value in load_file(weights).items()}, weights)  # it is taught anew
+    with pytest.raises(InputError, match="made of another model"):
+        ready(model, tmp_path / "ready", ["ann"])

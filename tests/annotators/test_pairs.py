@@ -192,6 +192,13 @@ def test_samples_of_a_model_are_rejected_for_those_they_speak_as():
         pairs_of(records, samples[2:], rejected=["sft-sample"])
 
 
+def test_a_sample_with_a_label_of_other_data_is_left_out():
+    samples = [Response("i0", "pooled", "neutral", "from elsewhere"), Response("i1", "pooled", "1", "of these")]
+    made = pairs_of(panel(2, labels=SCALE), samples, rejected=["sft-sample"])
+    assert {one.record_id for one in made.pairs} == {"i1"}
+    assert {entry.dropped for entry in made.entries if entry.dropped} == {"a label that is none of the data's"}
+
+
 # ------------------------------------------------------------------------------------------------------ weights
 
 JUDGED = [
@@ -223,9 +230,13 @@ def test_each_factor_by_hand():
 
 
 def test_nothing_known_of_validity_counts_as_one_and_says_so():
-    found, made = weights(panel(2), "validity")
-    assert set(found.values()) == {1.0}
-    assert {entry.factors["validity"] for entry in made.entries} == {None}
+    judged = [(who, label, f"{text} 0", extra) for who, label, text, extra in JUDGED]
+    made = weights([item(0, judged), *panel(2)[1:]], "validity")[1]
+    unknown = [entry for entry in made.entries if entry.record_id == "i1"]
+    assert {entry.factors["validity"] for entry in unknown} == {None}
+    assert {entry.weight for entry in unknown} == {1.0}
+    with pytest.raises(InputError, match="validity needs people's judgments"):
+        weights(panel(2), "validity")  # of nobody: not what was asked for
 
 
 def test_the_distance_of_labels():

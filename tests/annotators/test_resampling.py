@@ -68,6 +68,21 @@ def test_all_texts_together_are_one_group():
     assert np.isnan(identified(one, ones(one), len(own) + 1)[0][0, 0])
 
 
+def test_no_group_has_texts_of_several_seeds():
+    """Two models that are known for their person and one that is taken for another: two thirds, and no mixture."""
+    good, bad = panel(items=60, seeds=1), panel(1, items=60, seeds=1)
+    good.evidence[:, np.arange(3), np.arange(3)] += 3.0
+    bad.evidence[:, np.arange(3), (np.arange(3) + 1) % 3] += 3.0
+    runs = [good, good, bad]
+    rows = {name: np.concatenate([getattr(run, name) for run in runs]) for name in panel()._fields if name != "values"}
+    seeds = np.repeat(np.arange(3), 60)
+    together = Panel(values={}, **{**rows, "seeds": seeds})
+    for k in (1, 5, 20):
+        apart = [np.stack(identified(run, ones(run), k)) for run in runs]
+        assert np.stack(identified(together, ones(together), k)) == pytest.approx(np.mean(apart, axis=0), abs=0.03)
+    assert np.isnan(identified(panel(items=8, seeds=3), ones(panel(items=8, seeds=3)), 9)[0]).all()
+
+
 def test_a_group_is_judged_by_the_mean_of_its_vectors():
     texts = [f"{word} {i % 7}" for i in range(40) for word in ("well", "so", "thus")]
     people = ["a", "b", "c"] * 40

@@ -74,7 +74,9 @@ def test_similarity_by_a_sentence_encoder(files, monkeypatch):
     [
         (["--responses", "absent.jsonl"], "absent.jsonl: no such file"),
         (["--responses", "=x"], "--responses =x: expected FILE or NAME=FILE"),
-        (["--responses", "human={own}"], "responses 'human': a control has this name"),
+        (["--responses", "human={own}"], "responses 'human': a control has this name; taken are human, another person"),
+        (["--responses", "{own}", "--vectors", "foo"], "--vectors 'foo': expected words, chars"),
+        (["--responses", "{own}", "--encoder", "/nowhere", "--device", "foo"], "device 'foo': there is none here"),
         (["--responses", "{own}", "--divisor", "0"], "--divisor 0: expected a number above 0"),
     ],
 )
@@ -84,3 +86,8 @@ def test_what_is_wrong_costs_one_line(files, capsys, arguments, line):
     said = capsys.readouterr().err
     assert line in said
     assert said.count("\n") == 1
+
+
+def test_the_help_names_the_choices(capsys):
+    assert run("--help") == 0
+    assert "words, chars" in " ".join(capsys.readouterr().out.split())

@@ -14,7 +14,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from pages import HOSTILE, Reader, chromium_running, in_a_browser, look_at
 from raison.annotators import crossfit
 from raison.annotators.attribution import fit_attributor, identify, identify_scores, log_softmax
-from raison.annotators.responses import responses_of
+from raison.annotators.responses import Response, responses_of
 from raison.annotators.stability import Plan, accuracy_of, d_prime_of, stability
 from raison.annotators.stability_cells import stability_cells
 from raison.annotators.variance import (
@@ -27,7 +27,7 @@ from raison.annotators.variance import (
     without_item,
 )
 from raison.annotators.vectors import fit_vectors, normalised, part_vectors
-from raison.annotators.verdict import Layer, conclude
+from raison.annotators.verdict import Layer, conclude, traits_of
 from raison.annotators.views import VIEWS, labels_of, surface_statistics
 from raison.records import Annotation, InputError, Record
 from raison.report.stability import stability_html, stability_table
@@ -144,6 +144,18 @@ def test_surface_statistics_by_hand():
     found = surface_statistics(' "Two, words." ')
     assert_allclose(surface_statistics("it's")[4], 0)  # an apostrophe is no quotation mark
     assert_allclose(found, [math.log(3), 6.0, math.log(2), 0, math.log(3), 0, math.log(2), 1])
+
+
+def test_habits_of_the_surface_are_counts_as_a_reader_counts():
+    texts = {"ann": ["a, b, c", "one two three four five"], "ben": ["ab", "cd,"]}
+    given = [Response("1", who, None, text) for who, own in texts.items() for text in own]
+    found = {(one.annotator, one.what): one for one in traits_of(given, ("ann", "ben"))}
+    words = found["ann", "number of words"]
+    assert (words.own, words.others) == (4.0, 1.0)
+    logs = np.log1p([3, 5, 1, 1])
+    assert_allclose(words.z, (logs[:2].mean() - logs[2:].mean()) / logs.std())
+    commas = found["ann", "commas"]
+    assert (commas.own, commas.others) == (1.0, 0.5)
 
 
 def test_words_from_the_input_are_content_words():
@@ -314,9 +326,9 @@ def test_a_planted_label_bias_is_named():
 
 def test_nobody_is_found_where_nobody_is():
     found = stability(crowd(seed=5), plan=QUICK)
-    assert found.finding.words == "no stable signal"
+    assert found.finding.words == "no stable signal; not tested: kind of reasoning"
     assert not found.finding.traits
-    assert any("category" in note for note in found.notes)
+    assert found.notes == ("view category: not tested: no record has a category",)
 
 
 def test_the_order_of_records_does_not_matter():
@@ -330,6 +342,20 @@ def test_what_cannot_be_looked_at_is_an_error_of_one_line():
         stability(crowd(), ("nomralised",))
     with pytest.raises(InputError, match="2 people or more with 10 items or more each, got 0 of 4"):
         stability(crowd(5))
+    missing = "nothing can be tested; view category: not tested: no record has a category$"
+    with pytest.raises(InputError, match=missing):
+        stability(crowd(), ("category",), plan=QUICK)
+    alike = crowd(label=lambda person, rng: "yes")
+    with pytest.raises(InputError, match="view label: not tested: all have the same; view category: not tested: no "):
+        stability(alike, ("label", "category"), plan=QUICK)
+
+
+def test_what_was_not_tested_is_not_called_unstable():
+    assert conclude([], None, [], ["reasoning", "label"]).words == "not tested: kind of reasoning, label bias"
+    found = stability(crowd(), ("function-words", "category"), plan=QUICK)
+    assert found.finding.words == "not tested: kind of reasoning"
+    assert stability(crowd(), ("normalised",), plan=QUICK).finding.words == "not tested: these views stand for no layer"
+    assert "not tested: kind of reasoning" in stability_html(found)
 
 
 def test_p_values_of_shuffled_people_are_uniform():

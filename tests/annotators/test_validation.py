@@ -264,6 +264,13 @@ def test_label_studio_exports_come_back(kit):
         read_ratings([path], key)
 
 
+@pytest.mark.parametrize("content", ["", "[]", "item,rater,valid,style,reasoning\n"])
+def test_a_sheet_without_answers_is_refused(kit, tmp_path, content):
+    (tmp_path / "sheet.txt").write_text(content)
+    with pytest.raises(InputError, match=r"sheet\.txt: no answers in it; expected a filled sheet, or Label Studio's"):
+        read_ratings([tmp_path / "sheet.txt"], kit[1])
+
+
 def change(path, column, value, line=2):
     rows = [*csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig")))]
     rows[line][rows[0].index(column)] = value
@@ -358,6 +365,19 @@ def test_shares_by_hand():
     assert (pair.a, pair.b, pair.difference, pair.n) == (HUMAN, "one", 0.75, 8)
     assert pair.p == sign_flip(differences)
     assert pair.verdict == "a higher"
+
+
+def test_fewer_resamples_have_an_interval_too():
+    key = make_kit(material(), slots=12, shared=12)
+    said = [
+        rating(key, rater, item, valid="yes" if (item.slot + (rater == "rater-2" and item.slot < 3)) % 2 else "no")
+        for item in key.items
+        for rater in key.raters
+    ]
+    found = summarise_ratings(said, key, resamples=200)
+    alpha = next(row for row in found.agreement if row.question == "valid").alpha
+    assert alpha.low is not None
+    assert alpha.low < alpha.value < alpha.high
 
 
 def test_nothing_returned():

@@ -10,7 +10,15 @@ from raison.annotators.imitation import score
 from raison.annotators.measuring import Options
 from raison.annotators.responses import responses_of
 from raison.annotators.splits import split_items
-from raison.report.annotator_study import Block, Cost, Table, annotator_study_html, annotator_study_table, size
+from raison.report.annotator_study import (
+    Block,
+    Cost,
+    Table,
+    annotator_study_cells,
+    annotator_study_html,
+    annotator_study_table,
+    size,
+)
 
 SPLIT = split_items(records(60))
 SAID = responses_of([record for part in SPLIT for record in part])
@@ -69,6 +77,16 @@ def test_the_terminal_shows_costs(made):
     shown = console.export_text()
     assert "nearest copy" in shown
     assert "5.6 MB" in shown
+
+
+def test_every_cell_is_written_with_its_data_part_and_costs(made):
+    cells = annotator_study_cells([Block("one", None, [made]), Block("two", None, [made])])
+    assert len(cells) == 2 * (len(made.found.cells) + 5 * len(made.costs))
+    assert {(cell["data"], cell["part"]) for cell in cells} == {("one", "growing"), ("two", "growing")}
+    found = {(cell["data"], cell["metric"], cell["source"], cell["slice"]): cell for cell in cells}
+    assert found["two", "label", "human", "all"]["value"] == 1
+    costs = {name: found["one", name, "SFT, tag", "all"]["value"] for name in ("seconds", "parameters", "unread")}
+    assert costs == {"seconds": 12.34, "parameters": 1234, "unread": 1 / 40}
 
 
 def test_sizes_are_written_by_thousands():

@@ -1,9 +1,13 @@
+import io
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from raison.records import Annotation, InputError, Record, Span, write_records
 from raison.sources.describe import cells, describe
+from raison.sources.show import record_lines, summary
 
 LABELS = ("no", "yes")
 
@@ -50,6 +54,23 @@ def test_what_nothing_can_be_said_about_is_none(tmp_path):
     it = describe(tmp_path / "x.jsonl")
     assert (it.words_marked, it.share_marked, it.agreement, it.label_alpha) == (None, None, None, None)
     assert it.agreement_by_label == {}
+
+
+def test_several_labels_of_one_explanation_are_counted_and_shown(tmp_path):
+    both = Annotation("ann", None, None, "Either.", {"labels": ["no", "yes"]})
+    record = Record("1", {"text": "a"}, label_set=("no", "yes"), annotations=(both, said("ben", "yes")))
+    write_records(tmp_path / "x.jsonl", [record])
+    found = describe(tmp_path / "x.jsonl")
+    assert found.several == 1
+    assert {cell["metric"]: cell["value"] for cell in cells(found)}["several_labels"] == 1
+    stream = io.StringIO()
+    Console(file=stream, width=120).print(summary(found))
+    assert "1 of 2 (50%), left out of the agreement of labels" in stream.getvalue()
+    assert "│ without a label 1 " in stream.getvalue()
+    assert [text.plain.split(" · ")[1] for indent, text in record_lines(record, False) if indent == 4] == [
+        "no | yes",
+        "yes",
+    ]
 
 
 def test_evidence_groups_do_not_agree_or_disagree(tmp_path):

@@ -47,6 +47,19 @@ def test_several_labels_of_one_person_are_kept_and_none_is_the_label(write):
     assert record.label == "contradiction"
 
 
+def test_categories_of_other_data_are_refused(write, split_items):
+    item = {"id": "9", "context": "p", "statement": "h", "neutral": [{"annotator": 0, "reason": "So."}],
+            "entailment": [], "contradiction": []}  # fmt: skip
+    live = "uid,premise,hypothesis,worker_id,multilabel,explanation\n9,p,h,w1,either,So.\n"
+    for name, content in {"varierr.json": json.dumps(item) + "\n", "livenli.csv": live}.items():
+        joined = {"categories": str(write("litex.jsonl", row("So.")))}
+        records, faults = split_items(scan(write(name, content), mapping=joined))
+        assert [record.id for record in records] == ["9"]
+        assert faults == [f"{joined['categories']}: none of its items is in the data; is it the same data set?"]
+        joined["categories"] = str(write("litex.jsonl", row("So.") + row("So.", "9")))
+        assert load(write(name, content), mapping=joined)[0].annotations[0].extra["category"]
+
+
 def test_whose_it_is_comes_from_other_data(write, tmp_path):
     people = [
         Annotation("ann", None, None, "He sleeps."),

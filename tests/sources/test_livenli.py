@@ -29,6 +29,30 @@ def marked(*spans):
     return str({"entities": entities, "relationships": []})
 
 
+PUBLISHED = ["uid", "premise", "hypothesis", "chaos_dist", "mnli_labels", "worker_id", "multilabel", "explanation", "highlight_p", "highlight_h", "dist", "agg_dist", "taxonomy", "within_label_variation"]  # fmt: skip # noqa: E501
+
+
+def published(header, *rows):
+    """Make a file of the columns that its authors have, with more cells behind the header's or a row's."""
+    given = [[{**GIVEN, **change}.get(name, "") for name in PUBLISHED] + more for change, *more in rows]
+    out = io.StringIO()
+    csv.writer(out).writerows([[*PUBLISHED, *header], *given])
+    return out.getvalue()
+
+
+def test_the_header_as_published_has_a_cell_more_than_any_row(write, split_items):
+    path = write("livenli.csv", published([" 0-1-2"], ({},), ({"worker_id": "w2", "explanation": "a\nb, c"},)))
+    (record,) = load(path)
+    assert [(one.annotator, one.explanation) for one in record.annotations] == [
+        ("w1", "It does not say."),
+        ("w2", "a b, c"),
+    ]
+    records, faults = split_items(scan(write("livenli.csv", published([" 0-1-2"], ({}, "x"), ({"uid": "2"},)))))
+    assert ([record.id for record in records], faults) == (["1n"], [f"{path}:3: expected 15 cells, as in the header, found 14"])  # fmt: skip # noqa: E501
+    records, faults = split_items(scan(write("livenli.csv", published(["x", "y"], ({},)))))
+    assert (records, faults) == ([], [f"{path}:2: expected 16 cells, as in the header, found 14"])
+
+
 def table(*changes):
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS)

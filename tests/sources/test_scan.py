@@ -34,7 +34,7 @@ RECORDS = [Record(str(n), {"text": f"word {n}"}) for n in range(3)]
 def test_a_format_is_told_from_the_file(write, name, content, expected):
     path = write(name, content)
     assert guess(path, mapped=False) == expected
-    assert guess(path, mapped=True) == ("table" if content in ("{broken", "nonsense") else expected)
+    assert guess(path, mapped=True) == ("table" if content in ("{broken", "nonsense", "") else expected)
 
 
 def test_a_folder_of_three_files_is_snips(write):
@@ -75,6 +75,24 @@ def test_json_over_several_lines_and_folders_of_something_else(write, tmp_path):
         guess(write("x.json", '{\n "a": 1\n}'), mapped=False)
     with pytest.raises(InputError, match=r"a folder without seq\.in, seq\.out, label; expected a file"):
         guess(tmp_path, mapped=False)
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_tasks_that_nobody_has_annotated_are_no_export_yet(write, indent):
+    tasks = [{"id": n, "data": {"text": f"word {n}"}} for n in range(60)]
+    for given in (tasks, [{**task, "annotations": []} for task in tasks]):
+        with pytest.raises(
+            InputError, match=r"tasks of Label Studio that nobody has annotated; import .*`raison annot"
+        ):
+            guess(write("tasks.json", json.dumps(given, indent=indent)), mapped=False)
+    tasks[-1]["annotations"] = [{"completed_by": 1, "result": []}]  # behind the lines that are looked at first
+    assert guess(write("tasks.json", json.dumps(tasks, indent=indent)), mapped=False) == "label-studio"
+
+
+def test_an_empty_table_is_told_as_empty(write):
+    for name in ("x.csv", "x.jsonl"):
+        with pytest.raises(InputError, match=r"the file is empty; expected at least one record"):
+            load(write(name, ""), mapping=["id=item", "text=tweet"])
 
 
 def test_unknown_names_are_answered_with_the_nearest(write):

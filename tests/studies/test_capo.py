@@ -15,10 +15,13 @@ from answerers import causal, tokenizer
 from crowd import LABELS, records
 from raison.annotators.capo import CapoConfig
 from raison.annotators.pairs import PairOptions
+from raison.annotators.prompts import Prompts
+from raison.annotators.sft import SftConfig
 from raison.annotators.splits import Split, split_items
 from raison.cli import main
 from raison.records import InputError, write_records
 from raison.studies import capo_plan as plan
+from raison.studies import capo_results
 from raison.studies.capo import Data, Field, Study, made_up
 from raison.studies.capo_plan import Crowd, Newcomer, Settings, settings_of
 from raison.studies.shelf import Job, Shelf
@@ -176,6 +179,37 @@ def test_a_cell_is_known_by_what_it_is_made_from(tmp_path):
     assert study.name_of(one, sft, 1) != study.name_of(one, sft, 0)
 
 
+def test_a_cell_of_a_crowd_is_known_by_who_is_imitated(tmp_path):
+    """The same models answer as other people where the smallest crowd is another."""
+    rows, names = made_up(Crowd((2, 4, 6), 20)), []
+    for sizes in ((2, 4, 6), (4, 6)):
+        settings = Settings(crowd=Crowd(sizes, 20))
+        one = field(rows, settings, first=min(sizes))
+        study = Study("model", [], tmp_path, settings, one)
+        names.append({system.size: study.name_of(one, system, 0) for system in study.systems(one, "crowd")})
+    assert names[0][4] != names[1][4]
+    assert names[0][6] != names[1][6]
+
+
+def test_a_model_is_tried_only_as_the_people_that_it_learns(tmp_path, monkeypatch):
+    """Not as who is left out to be new later, nor as the rest of a crowd: by them no epoch is chosen."""
+    settings, learned, tried = Settings(sft=SftConfig(patience=2), crowd=Crowd((2, 4), 20)), [], []
+
+    def teach(how, model, train, wording, *others):
+        learned.append(sorted({note.annotator for record in train for note in record.annotations}))
+        tried.append(others[-1].measure(Prompts(wording, (), tag=True)).people)
+        return []
+
+    monkeypatch.setattr("raison.studies.capo.teach_sft", teach)
+    one = field(made_up(settings.crowd), settings, first=2)
+    study = Study("model", [one], tmp_path, settings, one)
+    for system in (*plan.crowds(settings), *plan.main_systems(settings), next(plan.newcomers(settings))):
+        if system.how in ("crowd", "others", "sft-tag"):
+            study._teach(one, system, 0, tmp_path)
+    assert [len(people) for people in learned] == [2, 4, 4, 3, 3]
+    assert tried == learned
+
+
 def test_no_pair_holds_a_held_out_text(tmp_path):
     """An item of test that stands in train as well is found before anything is trained on it."""
     rows = records(12)
@@ -207,12 +241,34 @@ def said_wrong(capsys, *arguments):
 def test_wrong_use_costs_one_line(tmp_path, capsys, monkeypatch):
     write_records(tmp_path / "set.jsonl", records(12))
     known = ["--model", tmp_path / "model", "--out", tmp_path / "out"]
-    assert "poetry" in said_wrong(capsys, "--data", tmp_path / "set", "--parts", "poetry", *known)
+    for option, value, told in (
+        ("--parts", "poetry", "--parts 'poetry': expected main, ablations, growing"),
+        ("--form", "tag,x", "--form 'x': expected tag, person"),
+        ("--scope", "x", "--scope 'x': expected all, same-label, different-label, mixed"),
+        ("--rejected", "sft-sample", "--rejected 'sft-sample': expected people, own-other-item"),
+        ("--select", "x", "--select 'x': expected random, stratified, nearest, mmr"),
+        ("--views", "surface,x", "--views 'x': expected raw, normalised"),
+        ("--sizes", "x", "--sizes 'x': expected whole numbers by commas"),
+        ("--crowd-sizes", "0", "--crowd-sizes: expected numbers of at least 1"),
+        ("--dtype", "x", "dtype 'x': expected float32"),
+    ):
+        assert told in said_wrong(capsys, "--data", tmp_path / "set", option, value, *known)
     assert "no data set" in said_wrong(capsys, "--data", tmp_path / "set", "--split", "x=y", *known)
     assert "NAME=FILE" in said_wrong(capsys, "--data", f"a={tmp_path}/set.jsonl,a={tmp_path}/set.jsonl", *known)
     assert "nothing" in said_wrong(capsys, "--data", tmp_path / "nothing", *known)
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert "launcher" in said_wrong(capsys, "--data", tmp_path / "set", *known)
+
+
+def test_the_cells_of_the_tables_are_written_as_json(tmp_path, monkeypatch):
+    monkeypatch.setattr(Study, "run", lambda _: None)
+    monkeypatch.setattr(capo_results, "write_results", lambda *_: [])
+    write_records(tmp_path / "set.jsonl", records(12))
+    where = ["--out", tmp_path / "out", "--json", tmp_path / "cells.json"]
+    with pytest.raises(SystemExit) as end:
+        main(["study", "capo", "--model", "none", "--data", *map(str, (tmp_path / "set", *where))])
+    assert not end.value.code
+    assert json.loads((tmp_path / "cells.json").read_text()) == []
 
 
 @pytest.mark.slow

@@ -82,8 +82,9 @@ def capo(  # noqa: PLR0917
         cache: folder of the reference's log-probabilities; default: `reference` beside `out`.
         trust_remote_code: run code that comes with the model.
         progress: called with the share that is done, and with what the trainer logs. Beside the loss these are `margin`
-            (the mean m), `preferred` (the share of pairs with m > 0), and `chosen` and `rejected`: how much more
-            probable, in log, than under the reference. Where both fall, `anchor` holds them.
+            (the mean m), `preferred` (the share of pairs with m > 0; one with m = 0, as all have before the first step,
+            counts half), and `chosen` and `rejected`: how much more probable, in log, than under the reference. Where
+            both fall, `anchor` holds them.
 
     Returns:
         `out`, which generators load.
@@ -211,7 +212,8 @@ def preference(config: CapoConfig) -> Objective:
         if config.anchor:
             means = response_scores(values, response, size, torch.ones_like(values), mean=True)
             losses = losses - config.anchor * means[batch["chosen"]] * (batch["counted"] > 0)
-        told = {"margin": chosen - rejected, "preferred": (chosen > rejected), "chosen": chosen, "rejected": rejected}
+        preferred = ((chosen - rejected).sign() + 1) / 2
+        told = {"margin": chosen - rejected, "preferred": preferred, "chosen": chosen, "rejected": rejected}
         return losses, told
 
     return objective

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from raison.annotators.vectors import Encode
 from raison.models.batching import TOKENS, run
+from raison.models.classifier import device_of
 from raison.records import InputError
 
 
@@ -16,6 +17,8 @@ def load_encoder(model: str, *, device: str | None = None, trust_remote_code: bo
     """Load an encoder; see `raison.annotators.vectors.sentence_encoder`."""
     from transformers import AutoModel, AutoTokenizer
 
+    accelerator = torch.accelerator.current_accelerator() or torch.device("cpu")
+    place = torch.device(device_of(device)) if device else accelerator
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
         network: Any = AutoModel.from_pretrained(model, use_safetensors=True, trust_remote_code=trust_remote_code)
@@ -23,7 +26,6 @@ def load_encoder(model: str, *, device: str | None = None, trust_remote_code: bo
         raise InputError(f"encoder {model!r}: can't be loaded ({str(error).splitlines()[0]})") from None
     if network.config.is_encoder_decoder:
         raise InputError(f"encoder {model!r}: has a decoder, too; expected an encoder")
-    place = torch.device(device) if device else torch.accelerator.current_accelerator() or torch.device("cpu")
     network.to(place).eval()
     longest = min(tokenizer.model_max_length, getattr(network.config, "max_position_embeddings", 512))
 

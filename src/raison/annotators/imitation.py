@@ -98,7 +98,8 @@ def score(
     options = options or Options()
     for name, runs in systems.items():
         if name in CONTROLS or not runs:
-            raise InputError(f"responses {name!r}: " + ("no run" if not runs else "a control has this name"))
+            taken = f"a control has this name; taken are {', '.join(CONTROLS)}"
+            raise InputError(f"responses {name!r}: {taken if runs else 'no run'}")
     ground = make_ground(split, said, options.vectors, encode)
     history = [response for person in ground.people for response in ground.history[person]]
     targets = [response for answers in ground.targets.values() for response in answers]

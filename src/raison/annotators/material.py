@@ -68,7 +68,7 @@ def make_material(
     unread = {HUMAN: own[1]}
     for name, said in systems.items():
         if name in (HUMAN, OTHER):
-            raise InputError(f"outputs {name!r}: this name is taken; choose another")
+            raise InputError(f"outputs {name!r}: this name is taken, as is {OTHER if name == HUMAN else HUMAN!r}")
         texts[name], unread[name] = _first(said)
     people = tuple(sorted({who for who, _ in references[0]} & {who for who, _ in own[0]}))
     if len(people) < 2:

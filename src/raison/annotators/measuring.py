@@ -5,6 +5,7 @@ from math import nan
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from raison.annotators import agreement
 from raison.annotators.controls import ANOTHER, CONTROLS, HUMAN
@@ -174,9 +175,19 @@ def label_statistics(panel: Panel, weights: Values, ground: Ground, divisor: flo
 
 
 def style_divergence(panel: Panel, weights: Values) -> Values:
-    """Give the Jensen-Shannon divergence of each person's style features, their mean, (draws, people), in bits."""
-    real, imitated = (bin_counts(bins, weights, BINS) for bins in (panel.wanted_bins, panel.given_bins))
-    _, apart = divergences(real, imitated)
+    """Give the Jensen-Shannon divergence of each person's style features, their mean, (draws, people), in bits.
+
+    Of several seeds their mean, as often as each is drawn: what models miss in opposite directions does not cancel.
+    """
+    runs = [panel.seeds == run for run in np.unique(panel.seeds)]
+    found = np.stack([_divergence(panel, weights, own) for own in runs])  # (seeds, draws, people)
+    times = np.stack([weights[:, own].sum(axis=1) for own in runs])[..., None] * ~np.isnan(found)
+    return _ratio((np.nan_to_num(found) * times).sum(axis=0), times.sum(axis=0))
+
+
+def _divergence(panel: Panel, weights: Values, rows: NDArray[np.bool_]) -> Values:
+    kinds = (panel.wanted_bins, panel.given_bins)
+    _, apart = divergences(*(bin_counts(bins[rows], weights[:, rows], BINS) for bins in kinds))
     return _over_people(apart)
 
 

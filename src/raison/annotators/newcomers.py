@@ -9,6 +9,7 @@ The paper leaves new annotators open: this is ours.
 import os
 import shutil
 from collections.abc import Sequence
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ from raison.annotators.policy import load_policy
 from raison.annotators.responses import Response
 from raison.annotators.sft import SftConfig, sft, turns_of
 from raison.annotators.teach import ASKED, note, read_asked
-from raison.records import InputError, Record
+from raison.records import InputError, Record, write_json
 
 NEW = ("new-tag", "new-adapter")
 TOKENS = tuple(f"<|new-{index}|>" for index in range(4))  # of a newcomer's name
 SLOT = "{annotator}"
+SOURCE = "ready.json"  # in the folder: hashes of what it was made of
 
 
 def ready(model: str | Path, out: str | Path, known: Sequence[str], *, trust_remote_code: bool = False) -> Path:
@@ -32,15 +34,18 @@ def ready(model: str | Path, out: str | Path, known: Sequence[str], *, trust_rem
 
     Args:
         model: a folder that was taught with tags.
-        out: the folder to make; one that is there already stays as it is.
+        out: the folder to make; one that is there already, and was made of this model, stays as it is.
         known: names of people that the model has learned.
         trust_remote_code: run code that comes with the model.
 
     Raises:
-        InputError: the model can't be loaded, or does not say with which tags it was taught.
+        InputError: the model can't be loaded, or does not say with which tags it was taught; or the folder was made of
+            another model.
     """
-    folder, asked = Path(out), read_asked(model)
+    folder, asked, source = Path(out), read_asked(model), {"weights": _weights(Path(model))}
     if (folder / ASKED).exists():
+        if not (folder / SOURCE).exists() or msgspec.json.decode((folder / SOURCE).read_bytes()) != source:
+            raise InputError(f"{folder}: was made of another model than {model} is now; remove it, or choose another")
         return folder
     if asked is None or not asked.tag:
         raise InputError(f"{model}: was not taught with tags, so nobody new can have one")
@@ -62,8 +67,18 @@ def ready(model: str | Path, out: str | Path, known: Sequence[str], *, trust_rem
     tokenizer.save_pretrained(part)
     wording = msgspec.structs.replace(asked.wording, tag=asked.wording.tag.replace(SLOT, "".join(TOKENS)))
     note(part, msgspec.structs.replace(asked, wording=wording))
+    write_json(part / SOURCE, source)
     os.replace(part, folder)
     return folder
+
+
+def _weights(folder: Path) -> dict[str, str]:
+    """Give a hash of each file of weights in a folder."""
+    found: dict[str, str] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with open(path, "rb") as stream:
+            found[path.name] = file_digest(stream, "sha256").hexdigest()
+    return found
 
 
 def _tables(network: Any) -> list[Any]:
@@ -111,5 +126,5 @@ def welcome(  # noqa: PLR0917
     chosen = {"rank": None, "only": TOKENS} if how == "new-tag" else {"rank": config.rank or 16, "only": ()}
     turns = turns_of(asked.wording, records, said, tagged=True)
     folder = sft(str(base), turns, out, msgspec.structs.replace(config, **chosen), **options)
-    note(folder, asked)
+    note(folder, msgspec.structs.replace(asked, people=tuple(people)))
     return folder

@@ -15,7 +15,7 @@ import msgspec
 
 from raison.annotators.audit import Entry, ref
 from raison.annotators.examples import draw
-from raison.annotators.pair_weights import WEIGHTS, Scale, Weight, factors_of, words_of
+from raison.annotators.pair_weights import WEIGHTS, Scale, Weight, factors_of, validity, words_of
 from raison.annotators.preference_pair import PreferencePair, Source
 from raison.annotators.prompts import Prompts
 from raison.annotators.responses import Response, ordinal_scale
@@ -105,8 +105,8 @@ def make_pairs(prompts: Prompts, options: PairOptions | None = None, samples: It
         made. All of it depends on seed and content alone, not on the order of the records.
 
     Raises:
-        InputError: there are no samples though they are asked for, `ordinal` is asked for labels that are only names,
-            or no pair is left.
+        InputError: there are no samples though they are asked for, `ordinal` is asked for labels that are only names
+            or `validity` where nobody judged a response of somebody else, or no pair is left.
     """
     options = options or PairOptions()
     entries: list[Entry] = []
@@ -114,6 +114,8 @@ def make_pairs(prompts: Prompts, options: PairOptions | None = None, samples: It
     drawn = _usable(samples, entries, prompts)
     if "sft-sample" in options.rejected and not drawn:
         raise InputError("rejected sft-sample: none of the samples can be read and is of a training item")
+    if "validity" in options.weights and all(validity(one) is None for one in said):
+        raise InputError("weights: validity needs people's judgments of each other's responses, and there are none")
     people = {name: len({one.annotator for one in group}) for name, group in _by_item(said).items()}
     scale = Scale(people, ordinal_scale([*prompts.wording.labels]))
     found = sorted(_candidates(said, drawn, options, scale), key=_place)
@@ -153,6 +155,8 @@ def _unusable(response: Response, prompts: Prompts) -> str | None:
         return "a reply that could not be read"
     if response.label is None or not (response.explanation or "").strip():
         return "no label" if response.label is None else "no explanation"
+    if response.label not in prompts.wording.labels:
+        return "a label that is none of the data's"
     return None
 
 
@@ -331,4 +335,4 @@ def _to_pair(row: Any) -> PreferencePair:
     try:
         return msgspec.convert(row, PreferencePair)
     except msgspec.ValidationError as error:
-        raise InputError(str(error)) from None
+        raise InputError(f"not a preference pair ({error})") from None

@@ -14,7 +14,7 @@ from torch import Tensor
 from raison.annotators.trees import Floats, Said, Unit, attention_mask, collate, groups, lay_out, parted
 from raison.models import batching
 from raison.models.branches import additive
-from raison.models.causal import load_causal
+from raison.models.causal import load_causal, tokens_tied
 from raison.models.classifier import longest
 from raison.models.scorer import projected
 from raison.records import InputError
@@ -99,7 +99,7 @@ def _with_adapter(folder: Path, dtype: str, trust: bool) -> tuple[Any, Any]:
 
     base = peft.PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
     model, tokenizer = load_causal(str(base), None, dtype, trust)
-    with warnings.catch_warnings():
+    with tokens_tied(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")  # peft's to mend
         network: Any = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=True)
     own = (folder / "tokenizer_config.json").exists()
@@ -113,7 +113,7 @@ def _with_rows(model: Any, name: str, tokens: list[int]) -> Any:
     settings = peft.TrainableTokensConfig(
         task_type="CAUSAL_LM", token_indices=tokens, target_modules=[_name_of(model, model.get_input_embeddings())]
     )
-    with warnings.catch_warnings():
+    with tokens_tied(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")  # peft's to mend
         network: Any = peft.get_peft_model(model, settings)
     network.peft_config["default"].base_model_name_or_path = str(Path(name).resolve()) if Path(name).is_dir() else name
@@ -208,8 +208,8 @@ def still(network: Any) -> None:
     for module in network.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-        elif isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0
+        for name in [name for name, value in vars(module).items() if "dropout" in name and isinstance(value, float)]:
+            setattr(module, name, 0.0)
 
 
 # ---------------------------------------------------------------------------------------------------- as it was

@@ -17,7 +17,7 @@ from raison.evaluation.statistics import Estimate
 Values = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-GROUPS = 100  # groups of k texts drawn of each person, at least
+GROUPS = 100  # groups of k texts drawn of each person, at least, of all seeds together
 
 
 class Panel(NamedTuple):
@@ -75,13 +75,14 @@ def bin_counts(bins: Ints, weights: Values, size: int) -> Values:
 def identified(panel: Panel, weights: Values, k: int, seed: int = 0) -> tuple[Values, Values]:
     """Give how well the texts of each person, k together, are taken for that person's.
 
-    Of each person groups of k texts are drawn without replacement, as disjoint groups from one shuffle after another.
+    Of each person groups of k texts are drawn without replacement, as disjoint groups from one shuffle after another,
+    and never of several seeds: these are several models, each with a text to an item, and the mean over them counts.
     The evidence of a group is the mean of its texts' log-probabilities, scaled to sum to 1. For an attributor that is
     log-linear in its vectors, as ours is, that is q(. | mean of the k vectors). With k = 1 nothing is drawn.
 
     Returns:
         Imi_k = E[q(person | group)] (our definition; the paper's ImiScore is not known), and the share of groups taken
-        for their person, ties shared; both (draws, people). NaN for a person with fewer than k texts.
+        for their person, ties shared; both (draws, people). NaN for a person who has k texts in no seed.
     """
     people = panel.evidence.shape[1]
     found = np.full((2, len(weights), people), nan)
@@ -92,10 +93,13 @@ def identified(panel: Panel, weights: Values, k: int, seed: int = 0) -> tuple[Va
             found[:, :, person] = _single(_right(evidence, person), weights[:, rows])
             continue
         rng = np.random.default_rng([seed, person, k])
-        for draw, counts in enumerate(weights[:, rows]):
-            own = np.repeat(np.arange(len(rows)), counts.astype(np.int64))
-            if len(own) >= k:
-                found[:, draw, person] = _right(evidence[_groups(own, k, rng)].mean(axis=1), person).mean(axis=1)
+        runs = [np.flatnonzero(panel.seeds[rows] == run) for run in np.unique(panel.seeds[rows])]
+        for draw, counts in enumerate(weights[:, rows].astype(np.int64)):
+            own = [texts for run in runs if len(texts := np.repeat(run, counts[run])) >= k]
+            groups = [evidence[_groups(texts, k, rng, ceil(GROUPS / len(own)))].mean(axis=1) for texts in own]
+            if own:
+                shares = [_right(group, person).mean(axis=1) for group in groups]
+                found[:, draw, person] = np.average(shares, axis=0, weights=[len(texts) for texts in own])
     return found[0], found[1]
 
 
@@ -104,10 +108,10 @@ def _single(right: Values, weights: Values) -> Values:
     return np.divide(right @ weights.T, total, out=np.full((2, len(weights)), nan), where=total > 0)
 
 
-def _groups(own: Ints, k: int, rng: np.random.Generator) -> Ints:
-    """Draw (groups, k): as many disjoint groups as there are from each shuffle."""
+def _groups(own: Ints, k: int, rng: np.random.Generator, least: int) -> Ints:
+    """Draw (groups, k), at least so many: as many disjoint groups as there are from each shuffle."""
     at_once = len(own) // k
-    shuffles = rng.permuted(np.tile(own, (ceil(GROUPS / at_once), 1)), axis=1)
+    shuffles = rng.permuted(np.tile(own, (ceil(least / at_once), 1)), axis=1)
     return shuffles[:, : at_once * k].reshape(-1, k)
 
 

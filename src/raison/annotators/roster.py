@@ -1,13 +1,14 @@
 """The roster: what each person gave, as a table and as cells."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from raison.annotators.people import people_of
 from raison.annotators.responses import Response, responses_of
 from raison.annotators.splits import normalised
 from raison.records import Record
+from raison.sources.common import all_labels
 from raison.sources.scale import ordinal_scale
 
 if TYPE_CHECKING:
@@ -22,11 +23,11 @@ class Person(NamedTuple):
     name: str
     items: int
     responses: int
-    several: int  # items with more than one response
+    several: int  # items with more than one response, or with several labels of one explanation
     explained: int  # responses with an explanation
     distinct: int  # explanations that are not the same, `normalised`
     words: float | None  # between spaces, in an explanation on average; None = none explained
-    labels: Counter[str]
+    labels: Counter[str]  # in the order of the label set, whose labels may stand there 0 times
     mean: float | None  # of the labels' numbers where they are ordinal; None = they are not, or there is no label
 
 
@@ -35,19 +36,23 @@ def roster(records: Sequence[Record]) -> list[Person]:
     given: dict[str, list[Response]] = {name: [] for name in people_of(records)}
     for response in responses_of(records):
         given[response.annotator].append(response)
-    labels = records[0].label_set if records else ()
-    scale = ordinal_scale(labels or sorted({it.label for it in _all(given) if it.label is not None}))
-    return [_person(name, responses, scale) for name, responses in given.items()]
+    known = {label for responses in given.values() for response in responses for label in _given(response)}
+    label_set = records[0].label_set if records else ()
+    scale = ordinal_scale(label_set or sorted(known))
+    labels = tuple(dict.fromkeys((*label_set, *sorted(known))))
+    return [_person(name, responses, labels, scale) for name, responses in given.items()]
 
 
-def _all(given: dict[str, list[Response]]) -> Iterable[Response]:
-    return (response for responses in given.values() for response in responses)
+def _given(response: Response) -> list[str]:
+    return all_labels(response.label, response.extra)
 
 
-def _person(name: str, responses: list[Response], scale: dict[str, float] | None) -> Person:
+def _person(name: str, responses: list[Response], label_set: tuple[str, ...], scale: dict[str, float] | None) -> Person:
     items = Counter(response.record_id for response in responses)
+    items.update({one.record_id: 1 for one in responses if len(_given(one)) > 1})
     texts = [response.explanation for response in responses if response.explanation]
-    labels = Counter(response.label for response in responses if response.label is not None)
+    labels = Counter(dict.fromkeys(label_set, 0))
+    labels.update(label for response in responses for label in _given(response))
     numbers = [scale[label] for label in labels.elements() if label in scale] if scale else []
     return Person(
         name,
@@ -69,6 +74,8 @@ def roster_table(people: Sequence[Person]) -> "Table":
 
     from raison.sources.show import visible
 
+    whole = sum((it.labels for it in people), Counter[str]())
+    often = {label for label, _ in whole.most_common(_SHOWN)}
     table = Table(title=Text("People"), title_justify="left")
     table.add_column("annotator")
     for name in ("items", "responses", "several", "explained", "distinct", "words"):
@@ -77,16 +84,19 @@ def roster_table(people: Sequence[Person]) -> "Table":
     for it in people:
         words = "–" if it.words is None else f"{it.words:.1f}"
         counts = (it.items, it.responses, it.several, it.explained, it.distinct)
-        table.add_row(Text(visible(it.name)), *(f"{n:,}" for n in counts), words, Text(visible(_labels(it))))
+        table.add_row(Text(visible(it.name)), *(f"{n:,}" for n in counts), words, Text(visible(_labels(it, often))))
     return table
 
 
-def _labels(person: Person) -> str:
+def _labels(person: Person, shown: Collection[str]) -> str:
+    """Say how often a person chose each of the labels that people choose most, in the order of all."""
     if person.mean is not None:
         return f"mean {person.mean:.2f}"
     whole = person.labels.total()
-    shares = [f"{label} {count / whole:.0%}" for label, count in person.labels.most_common(_SHOWN)]
-    return ", ".join(shares) + (", ..." if len(person.labels) > _SHOWN else "")
+    if not whole:
+        return ""
+    shares = [f"{label} {count / whole:.0%}" for label, count in person.labels.items() if label in shown]
+    return ", ".join(shares) + (", ..." if len(person.labels) > len(shares) else "")
 
 
 def roster_cells(people: Sequence[Person]) -> list[dict[str, Any]]:
@@ -103,6 +113,6 @@ def roster_cells(people: Sequence[Person]) -> list[dict[str, Any]]:
             ("distinct_explanations", it.distinct, it.explained),
             ("words", it.words, it.explained),
             ("mean_label", it.mean, it.labels.total()),
-            *((f"label:{label}", count, it.labels.total()) for label, count in sorted(it.labels.items())),
+            *((f"label:{label}", count, it.labels.total()) for label, count in it.labels.items()),
         )
     ]  # fmt: skip

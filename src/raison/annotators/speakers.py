@@ -1,6 +1,7 @@
 """Who speaks as a person: a model that is here or behind a server, one for all people or one for each."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -12,9 +13,22 @@ from raison.models.cache import Usage
 from raison.models.causal import load_causal
 from raison.models.generator import LocalGenerator
 from raison.models.server import ServerGenerator
+from raison.records import InputError
 from raison.runs import digest
 
 PERSON = "{annotator}"  # in the name of a model: each person has one
+
+
+def model_of(model: str, annotator: str) -> str:
+    """Give the name of the model that is here for a person; one with `{annotator}` in it is a folder.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    name = model.replace(PERSON, file_name(annotator))
+    if name != model and not Path(name).is_dir():
+        raise InputError(f"{name}: no such folder")
+    return name
 
 
 class Source(NamedTuple):
@@ -68,8 +82,9 @@ class Cast:
         return total
 
     def _name(self, annotator: str) -> str:
-        there = self.source.server is not None  # a server has names of its own; here they are folders
-        return self.source.model.replace(PERSON, annotator if there else file_name(annotator))
+        if self.source.server is not None:  # it has names of its own; here they are folders
+            return self.source.model.replace(PERSON, annotator)
+        return model_of(self.source.model, annotator)
 
     def _mark(self, name: str) -> str:
         if self.source.server is not None:

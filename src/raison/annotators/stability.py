@@ -46,6 +46,7 @@ GROUPS = 100  # of each person and k in a permutation
 WANTED = 0.9  # accuracy from which a person counts as told apart
 GRID = np.linspace(-8, 16, 1201)  # of unit normals, for integrals
 FARTHEST = 1000  # items up to which the law of d' is followed
+_MISSING = {"label": "a label", "reasoning": "a category"}
 
 
 class Null(msgspec.Struct, frozen=True):
@@ -127,13 +128,14 @@ def stability(
 
     Args:
         records: with annotations of people; any order gives the same result.
-        views: names in `VIEWS`. Those that the data don't have (no labels that differ, no category) are noted.
+        views: names in `VIEWS`. Those that the data don't have (no labels that differ, no category) are not tested,
+            which the notes say, and the verdict where nothing was found.
         encoders: further views: a name and a function from texts to vectors, of the texts as they stand.
         without: annotators who opted out.
         plan: group sizes and draws.
 
     Raises:
-        InputError: a view is unknown; there are fewer than two people or ten items.
+        InputError: a view is unknown; there are fewer than two people or ten items; the data have none of the views.
     """
     plan = plan or Plan()
     unknown = [view for view in views if view not in VIEWS]
@@ -152,7 +154,7 @@ def stability(
         seen = _seen(said, by_id, people, view, plan.seed)
         folds = _folds(seen, view, plan.seed) if isinstance(seen, _Said) else None
         if isinstance(seen, str) or folds is None:
-            notes.append(f"view {name}: {seen if isinstance(seen, str) else 'the data do not have it'}")
+            notes.append(f"view {name}: not tested: {seen if isinstance(seen, str) else 'all have the same'}")
             continue
         for reduction, reduced in _reduced(folds, seen, view, plan.seed).items():
             found, layer = _look(name, view, reduction, reduced, seen, people, plan)
@@ -160,10 +162,14 @@ def stability(
             layers += layer
         if name == "raw":
             shares = _shares(seen, plan)
+    if not looked:
+        raise InputError(f"stability: nothing can be tested; {'; '.join(notes)}")
+    tested = {layer.name for layer in layers}
+    untested = [view.layer for view in chosen.values() if view.stands and view.layer not in tested]
     categories = association(categories_of(said), [response.annotator for response in said])
     return Stability(
         people, len({response.record_id for response in said}), len(said), tuple(looked), *shares, categories,
-        conclude(layers, _needed(looked), traits_of(said, people)), tuple(notes), plan.seed,
+        conclude(layers, _needed(looked), traits_of(said, people), untested), tuple(notes), plan.seed,
     )  # fmt: skip
 
 
@@ -198,6 +204,8 @@ def _seen(
     ]
     keys = sorted({(response.record_id, response.annotator) for response in kept})
     counts = [sum(person == name for _, person in keys) for name in people]
+    if not keys:
+        return f"no record has {_MISSING.get(view.layer, 'an explanation')}"
     if min(counts) < LEAST_ITEMS:
         return f"fewer than {LEAST_ITEMS} items of {people[counts.index(min(counts))]} have it"
     place = {key: index for index, key in enumerate(keys)}

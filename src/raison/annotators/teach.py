@@ -1,6 +1,7 @@
 """Which models a way of teaching trains, and from what: one for all people, or one for each.
 
-Beside each model stands `asked.json`, the wording that it was taught with, so that it is asked in the same way.
+Beside each model stands `asked.json`, the wording that it was taught with, so that it is asked in the same way, and
+whom it was taught to answer as.
 """
 
 from collections import defaultdict
@@ -17,7 +18,7 @@ from raison.annotators.prompts import Prompts
 from raison.annotators.rehearsal import Rehearsal
 from raison.annotators.responses import responses_of
 from raison.annotators.sft import SftConfig, sft, turns_of
-from raison.annotators.speakers import PERSON
+from raison.annotators.speakers import model_of
 from raison.annotators.wording import Wording
 from raison.records import InputError, Record, write_json
 
@@ -31,6 +32,7 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     wording: Wording
     tag: bool  # the prompt names the annotator
+    people: tuple[str, ...] = ()  # as whom; none = it does not say
 
 
 def teach_sft(  # noqa: PLR0917
@@ -66,7 +68,7 @@ def teach_sft(  # noqa: PLR0917
         folder = Path(out) / file_name(person) if person else Path(out)
         options |= _tried(rehearsal, Asked(wording, how == "sft-tag"), person)
         yield person, sft(model, turns_of(wording, train, own, tagged=how == "sft-tag"), folder, config, **options)
-        note(folder, Asked(wording, how == "sft-tag"))
+        note(folder, Asked(wording, how == "sft-tag", tuple(sorted({one.annotator for one in own}))))
 
 
 def teach_capo(  # noqa: PLR0917
@@ -93,28 +95,35 @@ def teach_capo(  # noqa: PLR0917
 
     Raises:
         InputError: as `capo`; there is no such way; the pairs have tags and the way has none, or the other way round;
-            the model was taught with another wording or other tags; or a pair is of a dev or test item.
+            the model was taught with another wording or other tags, or somebody has none; or a pair is of a dev or test
+            item, or of somebody who is not among the people of the rehearsal (who opted out).
     """
     if how not in CAPO:
         raise InputError(f"how {how!r}: expected {', '.join(CAPO)}")
     if asked.tag != (how == "capo-tag"):
         raise InputError(f"{how}: the pairs were made {'with' if asked.tag else 'without'} tags")
     held_out = {record.id for part in rehearsal.split[1:] for record in part} if rehearsal else set[str]()
+    people = {None, *(one.annotator for one in responses_of(rehearsal.split.train if rehearsal else ()))}
     groups: dict[str, list[PreferencePair]] = defaultdict(list)
     for pair in pairs:
         if pair.record_id in held_out:
             raise InputError(
                 f"record {pair.record_id!r}: a pair is of a held-out item; was it made with another split?"
             )
+        if rehearsal and (gone := {pair.annotator, pair.rejected_annotator} - people):
+            raise InputError(f"record {pair.record_id!r}: a pair is of {gone.pop()!r}, who is not in the data")
         groups["" if how == "capo-tag" else pair.annotator].append(pair)
-    for person, own in sorted(groups.items()):
-        name = model.replace(PERSON, file_name(person))
-        if (before := read_asked(name)) is not None and before != asked:
+    names = {person: model_of(model, person) for person in sorted(groups)}
+    for person, name in names.items():
+        before, own = read_asked(name), groups[person]
+        if before is not None and (before.wording, before.tag) != (asked.wording, asked.tag):
             raise InputError(f"{name}: was taught with another wording than the pairs, or other tags (see its {ASKED})")
         folder = Path(out) / file_name(person) if person else Path(out)
         options |= _tried(rehearsal, asked, person)
         yield person, capo(name, own, folder, config, asked.wording, **options)
-        note(folder, asked)
+        known = {pair.annotator for pair in own} | {*(before.people if before and not person else ())}
+        says = person or before is None or before.people
+        note(folder, msgspec.structs.replace(asked, people=tuple(sorted(known)) if says else ()))
 
 
 def read_asked(folder: str | Path) -> Asked | None:

@@ -188,9 +188,10 @@ def _alpha(table: Values, how: How) -> Estimate:
     if math.isnan(value):
         return Estimate(value=None, low=None, high=None, n=n, level=how.level)
     rng = np.random.default_rng(how.seed)
-    draws = np.array([_one_alpha(kept[:, rng.integers(0, n, n)]) for _ in range(min(how.resamples, ALPHA_DRAWS))])
+    times = min(how.resamples, ALPHA_DRAWS)
+    draws = np.array([_one_alpha(kept[:, rng.integers(0, n, n)]) for _ in range(times)])
     draws = draws[~np.isnan(draws)]
-    if len(draws) < ALPHA_DRAWS * (1 + how.level) / 2:
+    if len(draws) < times * (1 + how.level) / 2:
         return Estimate(value=value, low=None, high=None, n=n, level=how.level)
     low, high = np.quantile(draws, [(1 - how.level) / 2, (1 + how.level) / 2])
     return Estimate(value=value, low=float(low), high=float(high), n=n, level=how.level)

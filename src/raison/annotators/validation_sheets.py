@@ -44,12 +44,14 @@ def read_ratings(paths: Sequence[str | Path], key: Key) -> list[Rating]:
 
     Raises:
         InputError: at the first fault, with file and line: an unknown item or rater, an item of another rater, an
-            answer that is none, or an item that a rater has answered twice.
+            answer that is none, or an item that a rater has answered twice; or a file has no answers at all.
     """
     found: dict[tuple[str, str], Rating] = {}
     given = {rater: {*ids} for rater, ids in key.raters.items()}
     for path in paths:
+        empty = True
         for line, row in _rows(path):
+            empty = False
             try:
                 rating = _rating(row, given, f"{path}:{line}")
                 before = found.setdefault((rating.rater, rating.item), rating)
@@ -57,6 +59,8 @@ def read_ratings(paths: Sequence[str | Path], key: Key) -> list[Rating]:
                     raise InputError(f"{rating.rater} has answered item {rating.item!r} already ({before.place})")
             except InputError as error:
                 raise InputError(Fault(str(path), line, str(error))) from None
+        if empty:
+            raise InputError(f"{path}: no answers in it; expected a filled sheet, or Label Studio's JSON export")
     return list(found.values())
 
 

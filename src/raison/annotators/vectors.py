@@ -153,7 +153,7 @@ def sentence_encoder(model: str, *, device: str | None = None, trust_remote_code
         trust_remote_code: run code that comes with the model.
 
     Raises:
-        InputError: it can't be loaded.
+        InputError: it can't be loaded, or there is no such device.
     """
     from raison.annotators.encoder import load_encoder
 

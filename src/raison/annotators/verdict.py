@@ -13,7 +13,7 @@ import numpy as np
 
 from raison.annotators.responses import Response
 from raison.annotators.vectors import normalised
-from raison.annotators.views import STATISTICS, categories_of, labels_of, surface_statistics
+from raison.annotators.views import STATISTICS, categories_of, labels_of, surface_counts, surface_statistics
 from raison.evaluation.statistics import holm
 
 LEVEL = 0.05
@@ -60,19 +60,24 @@ class Finding(msgspec.Struct, frozen=True):
     traits: tuple[Trait, ...]  # descriptive: not tested one by one
 
 
-def conclude(layers: Sequence[Layer], needed: int | None, traits: Sequence[Trait]) -> Finding:
+def conclude(
+    layers: Sequence[Layer], needed: int | None, traits: Sequence[Trait], untested: Sequence[str] = ()
+) -> Finding:
     """Say what the layers' tests amount to.
 
     A layer is found where its p-value is at most .05 after Holm's correction over the layers; so nothing is found in
     shuffled people in 95 of 100 cases, or more. Layers are ordered by accuracy above their permutations, found ones
-    first. Traits are kept of layers found.
+    first. Traits are kept of layers found. Where none is found it is said which were asked for and could not be tested.
     """
     adjusted = holm([layer.p for layer in layers]) if layers else []
     known = [msgspec.structs.replace(layer, p_holm=float(p)) for layer, p in zip(layers, adjusted, strict=True)]
     ordered = sorted(known, key=lambda one: (one.p_holm > LEVEL, one.null - one.accuracy))
     found = [layer for layer in ordered if layer.p_holm <= LEVEL]
     if not found:
-        return Finding("no stable signal", False, None, tuple(ordered), ())
+        words = ["no stable signal"] if layers else []
+        words += [f"not tested: {', '.join(TITLES[name] for name in dict.fromkeys(untested))}"] if untested else []
+        told = "; ".join(words) or "not tested: these views stand for no layer"
+        return Finding(told, False, None, tuple(ordered), ())
     parts = [layer for layer in found if layer.name != "all"] or found
     kept = [trait for trait in traits if trait.layer in {layer.name for layer in parts}]
     only = "only" if len(parts) == 1 else "mostly"
@@ -96,7 +101,8 @@ def traits_of(said: Sequence[Response], people: Sequence[str]) -> list[Trait]:
     """List what sets each person apart from the others in each layer, the most telling first.
 
     Labels, categories and words are shares of a person's responses that have them; surface statistics are means. z is
-    the difference over its standard error. Words are those in at least 5 % of the person's or of the others' texts.
+    the difference over its standard error, of counts in the logarithms that the view compares. Words are those in at
+    least 5 % of the person's or of the others' texts.
     """
     written = [response for response in said if response.explanation is not None]
     words = [set(normalised(response.explanation or "").split()) for response in written]
@@ -135,16 +141,18 @@ def _means(written: Sequence[Response], people: Sequence[str]) -> list[Trait]:
     if not written:
         return []
     table = np.array([surface_statistics(response.explanation or "") for response in written])
+    counts = np.array([surface_counts(response.explanation or "") for response in written])
     whose = np.array([response.annotator for response in written])
 
     def of(person: str, what: str) -> Trait | None:
-        column = table[:, STATISTICS.index(what)]
+        place = STATISTICS.index(what)
+        column, shown = table[:, place], counts[:, place]
         own, others = column[whose == person], column[whose != person]
         if len(own) < 2 or len(others) < 2:
             return None
         error = float(np.sqrt(column.var() * (1 / len(own) + 1 / len(others))))
-        values = float(own.mean()), float(others.mean())
-        return Trait("surface", person, what, *values, (values[0] - values[1]) / error) if error > 0 else None
+        values = float(shown[whose == person].mean()), float(shown[whose != person].mean())
+        return Trait("surface", person, what, *values, float(own.mean() - others.mean()) / error) if error > 0 else None
 
     return _most(people, STATISTICS, of)
 

@@ -36,20 +36,31 @@ class View(NamedTuple):
     rest: bool = False  # also what is left of it by a ridge regression on input and label
 
 
+_COUNTS = ("number of words", "commas", "double quotation marks", "other punctuation")
+
+
 def surface_statistics(text: str) -> tuple[float, ...]:
-    """Count the eight statistics of `STATISTICS`: words and punctuation in logarithms of 1 more than their number."""
+    """Give the eight of `surface_counts`, words and punctuation in logarithms of 1 more than their number."""
+    return tuple(
+        float(np.log1p(value)) if name in _COUNTS else value
+        for name, value in zip(STATISTICS, surface_counts(text), strict=True)
+    )
+
+
+def surface_counts(text: str) -> tuple[float, ...]:
+    """Count the eight statistics of `STATISTICS`, as a reader would."""
     words = text.split()
     quotes = sum(text.count(mark) for mark in QUOTES)
     commas = text.count(",")
     others = sum(not (c.isalnum() or c.isspace()) for c in text) - quotes - commas
     return (
-        np.log1p(len(words)),
+        float(len(words)),
         sum(map(len, words)) / max(len(words), 1),
-        np.log1p(commas),
+        float(commas),
         float(text.rstrip().endswith(".")),
-        np.log1p(quotes),
+        float(quotes),
         float(text.strip()[:1].isupper()),
-        np.log1p(others),
+        float(others),
         float(text != text.strip()),
     )
 

@@ -26,7 +26,9 @@ from raison.cli.common import (
     Trust,
     annotators,
     console,
+    expect_dtype,
     expect_local,
+    numbers,
     parted,
     quiet,
     say,
@@ -96,19 +98,20 @@ def annotators_judge(
     from raison.prompting.asking import Source
     from raison.runs import provenance
 
+    expect_dtype(dtype)
     expect_local(server, replies=replies, device=device, dtype=dtype, four_bit=four_bit, trust_remote_code=trust)
     priced = server if dry_run is None else "a dry run"
     settings = server_options(priced, price, rate=rate, patience=patience, timeout=timeout)
     parts = split_of(data, split, without, source, mapping)
     material, told = material_of(parts, outputs), load_judge_wording(wording)
-    design: dict[str, Any] = {"texts": _numbers(texts), "per_person": per_person, "groups": groups}
+    design: dict[str, Any] = {"texts": numbers("--texts", texts) or [0], "per_person": per_person, "groups": groups}
     design |= {"variants": parted(variants), "seed": seed}
     asked = _Asked(make_questions(material, **design), material, told)
-    _announce(asked, settings.get("price"))
     store = cache or f"{_folder(out)}/{REPLIES}"
     behind = Source(model or "", None, server, store, reply_tokens, concurrency, settings=settings)
     loading = {"device": device, "dtype": dtype, "four_bit": four_bit, "trust_remote_code": trust}
     judge, models = _judge(behind, dry_run, loading, (replies, seed))
+    _announce(asked, settings.get("price"))
     config = {"command": "annotators judge", **design, "wording": to_builtins(told), "dry_run": dry_run}
     config |= {"replies": replies, "reply_tokens": reply_tokens}
     _run(out, judge, asked, provenance(config, parts.test, models), json, settings.get("price"))
@@ -167,13 +170,6 @@ def material_of(parts: "Split", outputs: list[str] | None) -> "Material":
         if count:
             say(f"{name}: {count:,} responses have no explanation; their items are left out for everybody")
     return made
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(part) for part in parted(text)] or [0]
-    except ValueError:
-        raise InputError(f"--texts {text!r}: expected whole numbers by commas, such as 1,5,10") from None
 
 
 def _announce(asked: _Asked, price: tuple[float, float] | None) -> None:

@@ -103,16 +103,33 @@ def parted(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+def numbers(option: str, text: str) -> list[int]:
+    """Read whole numbers with commas between."""
+    try:
+        return [int(part) for part in parted(text)]
+    except ValueError:
+        raise InputError(f"{option} {text!r}: expected whole numbers by commas, such as 1,5,10") from None
+
+
 def given_of(**options: Any) -> dict[str, Any]:
     """Give the options that were given: those that are not None."""
     return {name: value for name, value in options.items() if value is not None}
 
 
 def load(path: str, source: str | None, mapping: list[str] | None, limit: int | None) -> "list[Record]":
-    """Read records."""
+    """Read records; where categories are joined, say how many items they have that the data don't."""
     from raison import sources
+    from raison.sources.guess import guess
+    from raison.sources.litex import Categories
+    from raison.sources.options import read_options
 
-    return sources.load(path, source, mapping, limit)
+    records = sources.load(path, source, mapping, limit)
+    joined = read_options(mapping).get("categories")
+    if joined is not None and (source or guess(path, mapped=True)) in ("varierr", "livenli"):
+        given = Categories(joined)
+        if (found := given.found(records)) < len(given.given):
+            say(f"categories: {found:,} of {len(given.given):,} items of {joined} are in the data")
+    return records
 
 
 def scorer(model: str, records: "list[Record]", words: str, trust: bool, **options: Any) -> "Scorer":
@@ -120,8 +137,7 @@ def scorer(model: str, records: "list[Record]", words: str, trust: bool, **optio
     from raison.models.load import load_scorer
 
     quiet()
-    if options.get("dtype", "float32") not in DTYPES:
-        raise InputError(f"dtype {options['dtype']!r}: expected {', '.join(DTYPES)}")
+    expect_dtype(options.get("dtype", "float32"))
     return load_scorer(model, records, segment=segmenter(words), trust_remote_code=trust, **options)
 
 
@@ -138,6 +154,12 @@ def expect_local(server: str | None, **options: Any) -> None:
     """Refuse what only loading a model could do where the model is behind a server."""
     for name in given(options) if server is not None else ():
         raise InputError(f"--{name.replace('_', '-')}: only for a model that is loaded here, not one behind --server")
+
+
+def expect_dtype(dtype: str) -> None:
+    """Refuse types of weights that are not offered."""
+    if dtype not in DTYPES:
+        raise InputError(f"dtype {dtype!r}: expected {', '.join(DTYPES)}")
 
 
 def server_options(server: str | None, price: str | None, **options: Any) -> dict[str, Any]:
@@ -182,8 +204,10 @@ def segmenter(words: str) -> "Segmenter":
 
 def quiet() -> None:
     """Keep other libraries' bars and notices off the terminal; ours say what is needed."""
+    from huggingface_hub.utils import logging as hub
     from transformers.utils import logging
 
+    hub.set_verbosity_error()  # it tells of every retry; what came of them is an error of ours
     logging.set_verbosity_error()
     logging.disable_progress_bar()
 

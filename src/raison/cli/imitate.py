@@ -23,6 +23,7 @@ from raison.cli.common import (
     Timeout,
     Trust,
     annotators,
+    expect_dtype,
     expect_local,
     following,
     load,
@@ -48,6 +49,7 @@ Order = Annotated[str | None, Option(help="Which line is first: label-first (def
 Shots = Annotated[int, Option(min=1, help="Of in-context: answers of the person that are shown.")]
 Select = Annotated[str, Option(help="Of in-context: random, stratified, nearest, mmr.")]
 Known = Annotated[str | None, Option(help="Of persona: JSON file {person: {name: value}}; default: the data's own.")]
+SHOWN = 5  # names in a line
 Tag = Annotated[bool, Option("--tag", help="Name the annotator in the prompt: one model for all.")]
 
 
@@ -96,6 +98,7 @@ def annotators_imitate(
 
     if samples > 1 and not temperature:
         raise InputError("--samples: without --temperature all samples are the same")
+    expect_dtype(dtype)
     expect_local(server, device=device, dtype=dtype, four_bit=four_bit, trust_remote_code=trust)
     settings = server_options(server, price, rate=rate, patience=patience, timeout=timeout)
     parts = split_of(data, split, without, source, mapping)
@@ -128,6 +131,7 @@ def _imitate(out: str, source: "Source", prompts: "Prompts", asking: _Asking) ->
     from raison.annotators.speakers import Cast
 
     quiet()
+    _tell_of_strangers(source, asking.people)
     cast = Cast(source, asking.people)
     config = {**asking.config, "temperature": source.temperature, "reply_tokens": source.reply_tokens}
     given = imitate_to_file(
@@ -149,6 +153,16 @@ def _people(parts: "Split", who: str | None) -> list[str]:
         if name not in there:
             raise InputError(f"--annotators {name!r}: answered no training item; there are {', '.join(there[:20])}")
     return list(dict.fromkeys(names))
+
+
+def _tell_of_strangers(source: "Source", names: list[str]) -> None:
+    """Warn where a model is to answer as somebody whom it never learned, as far as its folder tells."""
+    from raison.annotators.teach import read_asked
+
+    taught = None if source.server else read_asked(source.model)
+    if strangers := [name for name in names if taught and taught.people and name not in taught.people]:
+        more = ", ..." if len(strangers) > SHOWN else ""
+        say(f"warning: {source.model} was never taught to answer as {', '.join(strangers[:SHOWN])}{more}")
 
 
 def _heard(given: "list[Response]", failed: dict[str, int]) -> Iterator[str]:
@@ -192,10 +206,12 @@ def asked_of(
 
 def prompts_of(parts: "Split", how: str, known: str | None, asked: "Asked", options: dict[str, Any]) -> "Prompts":
     """Give what makes the prompts, from the training items."""
+    from raison.annotators.people import people_of
     from raison.annotators.prompts import Prompts, told_of
     from raison.sources.lewidi import read_annotators
 
     if known is not None and how != "persona":
         raise InputError("--known: only beside --how persona")
     told = read_annotators(known) if known else told_of([*parts.train, *parts.dev, *parts.test])
-    return Prompts(asked.wording, parts.train, how, people=told if how == "persona" else None, **options)
+    kept = {who: told[who] for who in people_of(parts.train) if who in told}  # a file may tell of who opted out
+    return Prompts(asked.wording, parts.train, how, people=kept if how == "persona" else None, **options)

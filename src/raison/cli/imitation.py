@@ -29,7 +29,7 @@ def score(
     ],
     split: Annotated[str | None, Option(help="The split file; default: 3 to 1 to 1 items, drawn by seed 13.")] = None,
     without: Without = None,
-    vectors: Annotated[str, Option(help="What the attributor sees of a text.")] = "words",
+    vectors: Annotated[str, Option(help="What the attributor sees of a text: words, chars.")] = "words",
     encoder: Annotated[
         str | None, Option(help="Also measure similarity by a sentence encoder: a folder or hub id.")
     ] = None,
@@ -64,8 +64,7 @@ def score(
     from raison.records import write_json
     from raison.report.imitation import imitation_table, write_imitation
 
-    if divisor is not None and not divisor > 0:
-        raise InputError(f"--divisor {divisor:g}: expected a number above 0")
+    _check(divisor, vectors)
     systems = _systems(responses)
     gone = read_names(without) if without else frozenset[str]()
     records = people(load(file, source, mapping, limit), without)
@@ -82,6 +81,15 @@ def score(
     console().print(imitation_table(found))
     if out:
         say(f"wrote {out}: index.html, a page for each person, {RESULT}")
+
+
+def _check(divisor: float | None, vectors: str) -> None:
+    from raison.annotators.vectors import KINDS
+
+    if divisor is not None and not divisor > 0:
+        raise InputError(f"--divisor {divisor:g}: expected a number above 0")
+    if vectors not in KINDS:
+        raise InputError(f"--vectors {vectors!r}: expected {', '.join(KINDS)}")
 
 
 def _encoder(name: str, device: str | None, trust: Trust) -> "Encode":

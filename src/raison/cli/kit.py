@@ -1,5 +1,6 @@
 """`raison annotators kit · kit-results`: do people take the outputs for the person's, and are they valid?"""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 from msgspec import to_builtins
@@ -11,6 +12,7 @@ from raison.cli.imitate import Parts, split_of
 from raison.cli.people import Without
 
 if TYPE_CHECKING:
+    from raison.annotators.validation import Key
     from raison.annotators.validation_results import Agreement, Validation
 
 
@@ -38,6 +40,8 @@ def annotators_kit(
 
     material = material_of(split_of(data, split, without, source, mapping), outputs)
     made = make_kit(material, raters=parted(raters), slots=slots, shared=shared, per_person=per_person, seed=seed)
+    for line in _fewer(made, slots, shared, per_person):
+        say(line)
     place = key or f"{out.rstrip('/')}.key.json"
     for path in write_kit(out, place, made, material):
         say(f"wrote {path}")
@@ -45,6 +49,16 @@ def annotators_kit(
         say(f"{rater}: {len(ids):,} items")
     say(f"keep {place} from the raters")
     say(following("annotators kit-results", key=place) + f" {out}/*.csv")
+
+
+def _fewer(made: "Key", slots: int, shared: int, per_person: int) -> Iterator[str]:
+    """Say where the data had less than was asked for."""
+    if (inputs := len({item.slot for item in made.items})) < slots:
+        yield f"{inputs:,} inputs, not {slots:,}: no other test item has a text of every source and of another person"
+    if len(made.shared) < shared:
+        yield f"all {inputs:,} are every rater's, as {shared:,} were to be"
+    if (least := min(len(some) for item in made.items for some in item.references.values())) < per_person:
+        yield f"some people are shown on {least:,} training items, not {per_person:,}: they explained no more"
 
 
 @annotators.command("kit-results")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
-from raison.cli.common import Data, Format, Json, Map, Seed, annotators, following, parted, say
+from raison.cli.common import Data, Format, Json, Map, Seed, annotators, following, given_of, parted, say
 from raison.cli.imitate import Known, Order, Parts, Select, Shots, Tag, Wording, asked_of, prompts_of, split_of
 from raison.cli.people import Without
 from raison.records import InputError
@@ -47,6 +47,7 @@ def annotators_pairs(
     Example: raison annotators pairs --data varierr.json --split split.json --tag --export trl --out runs/pairs
     """
     from raison.annotators.pairs import make_options, make_pairs
+    from raison.annotators.people import read_names
     from raison.annotators.responses import read_responses
 
     options = make_options({
@@ -56,12 +57,16 @@ def annotators_pairs(
     forms = _forms(export)
     if samples is not None and "sft-sample" not in options.rejected:
         raise InputError("--samples: only beside --rejected sft-sample")
+    if samples is None and "sft-sample" in options.rejected:
+        raise InputError("--rejected sft-sample: the samples are needed (--samples)")
     parts = split_of(data, split, without, source, mapping)
     asked = {"tag": tag, "k": shots, "select": select, "seed": seed}
     prompts = prompts_of(parts, how, known, asked_of(None, parts, wording, order), asked)
-    made = make_pairs(prompts, options, read_responses(samples) if samples else ())
+    gone = read_names(without) if without else ()
+    made = make_pairs(prompts, options, read_responses(samples, gone) if samples else ())
     _expect_no_leak(made, parts, prompts)
-    _write(out, made, prompts, options, json)
+    read = given_of(data=data, split=split, source=source, map=mapping)
+    _write(out, made, prompts, options, json, read)
     _export(out, made, forms, tag)
     way, model = ("capo-tag", "runs/sft-tag") if tag else ("capo-person", "runs/sft-person/{annotator}")
     say(following("annotators train", how=way, model=model, pairs=f"{out}/pairs.jsonl", out=f"runs/{way}"))
@@ -87,7 +92,9 @@ def _expect_no_leak(made: "Pairs", parts: "Split", prompts: "Prompts") -> None:
     say(f"no text of the {len(held_out):,} held-out items is in any pair")
 
 
-def _write(out: str, made: "Pairs", prompts: "Prompts", options: "PairOptions", json: str | None) -> None:
+def _write(
+    out: str, made: "Pairs", prompts: "Prompts", options: "PairOptions", json: str | None, read: dict[str, Any]
+) -> None:
     """Write the pairs, their books and what they are made from, and say what pairs there are."""
     from msgspec import to_builtins
 
@@ -99,7 +106,8 @@ def _write(out: str, made: "Pairs", prompts: "Prompts", options: "PairOptions", 
     folder, told = Path(out), counts(made.pairs, made.entries)
     config = {"command": "annotators pairs", "pairs": to_builtins(options), **prompts.config}
     write_jsonl(folder / "audit.jsonl", made.entries)
-    write_json(folder / "pairs.jsonl.meta.json", provenance(config, prompts.train, {}) | {"counts": told})
+    frame = provenance(config, prompts.train, {}) | {"counts": told, "read": read}
+    write_json(folder / "pairs.jsonl.meta.json", frame)
     write_pairs(folder / "pairs.jsonl", made.pairs)
     if json:
         write_json(json, told)

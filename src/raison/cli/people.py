@@ -20,6 +20,11 @@ Pseudonyms = Annotated[
 ]
 
 _NAMED = 5  # names in one line
+_NEEDED = {  # what can't be done without a part
+    "train": "there is nothing to learn people from",
+    "dev": "`raison annotators score` can't tell who wrote what, since that is learned from dev",
+    "test": "there is nothing to score imitations on",
+}
 
 
 def people(records: "list[Record]", without: str | None, salt: str | None = None) -> "list[Record]":
@@ -62,7 +67,11 @@ def annotators_people(
 
     records = people(load(data, source, mapping, limit), without, pseudonyms)
     found = roster(records)
-    console().print(roster_table(found))
+    if found:
+        console().print(roster_table(found))
+    else:
+        said = sum(len(record.annotations) for record in records)
+        say(f"none of {said:,} annotations says whose it is" if said else "there is no annotation of anybody")
     if json:
         write_json(json, roster_cells(found))
     if out:
@@ -102,7 +111,8 @@ def annotators_split(
     split = read_split(check, found) if check is not None else split_items(found, _sizes(sizes), seed, fields)
     leaks = split_leaks(split)
     console().print(_parts(split))
-    for line in leak_lines(leaks):
+    empty = [f"{name} is empty; {_NEEDED[name]}" for name, part in split._asdict().items() if not part]
+    for line in (*empty, *leak_lines(leaks)):
         say(f"warning: {line}")
     shared = {leak.kind for leak in leaks} & set(found[0].fields)
     if shared and check is None:

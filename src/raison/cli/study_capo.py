@@ -5,7 +5,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
-from raison.cli.common import DTYPES, Dtype, Model, Seed, console, given_of, load, parted, quiet, say, studies
+from raison.cli.common import (
+    Dtype,
+    Json,
+    Model,
+    Seed,
+    console,
+    expect_dtype,
+    given_of,
+    load,
+    numbers,
+    parted,
+    quiet,
+    say,
+    studies,
+)
 from raison.cli.people import Without, people
 from raison.records import InputError
 from raison.runs import processes
@@ -57,6 +71,7 @@ def capo(
     resamples: Annotated[int, Option(min=20, help="Of intervals and tests.")] = 1000,
     without: Without = None,
     seed: Seed = 0,
+    json: Json = None,
 ) -> None:
     """Stability of annotators, all baselines, CAPO in both forms and its ablations, and how they grow.
 
@@ -79,13 +94,13 @@ def capo(
             **given_of(rank=rank, epochs=epochs, lr=lr, capo_lr=capo_lr, batch=batch, patience=patience,
                      capo_epochs=capo_epochs, beta=beta, anchor=anchor),
         },
-        {"sizes": parted(sizes), **given_of(epochs=new_epochs)},
-        parted(crowd_sizes),
+        {"sizes": numbers("--sizes", sizes), **given_of(epochs=new_epochs)},
+        numbers("--crowd-sizes", crowd_sizes),
     )  # fmt: skip
     quiet()
     fields = _fields(data, split, without, settings)
     many = _crowd(crowd, without, settings) if "growing" in settings.parts else None
-    _run(model, fields, out, settings, many, resamples, seed)
+    _run(model, fields, out, settings, many, resamples, seed, json)
 
 
 def _run(
@@ -96,28 +111,31 @@ def _run(
     many: "Field | None",
     resamples: int,
     seed: int,
+    json: str | None,
 ) -> None:
     from raison.annotators.measuring import Options
-    from raison.report.annotator_study import annotator_study_table
+    from raison.records import write_json
+    from raison.report.annotator_study import annotator_study_cells, annotator_study_table
     from raison.studies.capo import Study
     from raison.studies.capo_results import write_results
 
     study = Study(model, fields, out, settings, many, say)
     study.run()
     blocks = write_results(study, out, Options(resamples=resamples, seed=seed))
+    if json:
+        write_json(json, annotator_study_cells(blocks))
     console().print(annotator_study_table(blocks))
     say(f"wrote {out}: study.html, and a folder of pages for each data set")
 
 
 def _settings(
-    given: dict[str, Any], training: dict[str, Any], newcomer: dict[str, Any], crowd: list[str]
+    given: dict[str, Any], training: dict[str, Any], newcomer: dict[str, Any], crowd: list[int]
 ) -> "Settings":
     from msgspec.structs import replace
 
     from raison.studies.capo_plan import Settings, settings_of
 
-    if given["dtype"] not in DTYPES:
-        raise InputError(f"dtype {given['dtype']!r}: expected {', '.join(DTYPES)}")
+    expect_dtype(given["dtype"])
     of_sft = {name: training[name] for name in ("rank", "epochs", "lr", "batch", "patience") if name in training}
     of_sft |= {"rank": None} if of_sft.get("rank") == 0 else {}
     of_capo = {name: training[name] for name in ("batch", "beta", "anchor", "patience") if name in training}

@@ -66,6 +66,8 @@ def annotators_train(
     reading = given_of(data=data, split=split, without=without, source=source, map=mapping)
     if how not in (*SFT, *CAPO):
         raise InputError(f"--how {how!r}: expected {', '.join((*SFT, *CAPO))}")
+    if how in CAPO and pairs is None:
+        raise InputError(f"--how {how}: the pairs are needed (--pairs)")
     if not patience:
         _only(f"--how {how}, without --patience", {**trying, **(reading if how in CAPO else {})})
     _only(f"--how {how}", {**of_capo, **given_of(pairs=pairs)} if how in SFT else {**of_sft, **asking})
@@ -75,10 +77,16 @@ def annotators_train(
     if parts and how in SFT:
         made = _sft(how, model, out, (parts, asking), of_both | of_sft, told)
     else:
-        made = _capo(how, model, out, pairs, of_both | of_capo, told)
+        made = _capo(how, model, out, str(pairs), of_both | of_capo, told)
     _told(made)
     taught = f"{out}/{{annotator}}" if how.endswith("person") else out
-    say(following("annotators imitate", model=taught, data=data or "FILE", split=split, out="responses.jsonl"))
+    say(following("annotators imitate", model=taught, **_read(reading, pairs), out="responses.jsonl"))
+
+
+def _read(reading: dict[str, Any], pairs: str | None) -> dict[str, Any]:
+    """Give the options by which the data were read, here or where the pairs were made."""
+    found = {"data": "FILE"} | (reading if pairs is None or reading else _books(pairs).get("read", {}))
+    return {"format" if name == "source" else name: value for name, value in found.items()}
 
 
 def _told(made: Iterator[tuple[str, Path]]) -> None:
@@ -113,33 +121,48 @@ def _sft(
 
 
 def _capo(
-    how: str, model: str, out: str, pairs: str | None, settings: dict[str, Any], told: dict[str, Any]
+    how: str, model: str, out: str, pairs: str, settings: dict[str, Any], told: dict[str, Any]
 ) -> Iterator[tuple[str, Path]]:
     from msgspec.structs import replace
 
     from raison.annotators.capo import CapoConfig
     from raison.annotators.pairs import read_pairs
-    from raison.annotators.teach import teach_capo
+    from raison.annotators.speakers import model_of
+    from raison.annotators.teach import read_asked, teach_capo
 
-    if pairs is None:
-        raise InputError(f"--how {how}: the pairs are needed (--pairs)")
-    config, asked = replace(CapoConfig(), **settings), _asked_by(pairs)
+    config, made = replace(CapoConfig(), **settings), read_pairs(pairs)
+    asked = _asked_by(pairs)
+    for name in dict.fromkeys(model_of(model, one.annotator if how == "capo-person" else "") for one in made):
+        if read_asked(name) is None:
+            say(f"warning: {name}: nothing says that it was fine-tuned (--how sft-...), and that is where CAPO begins")
     quiet()
-    return teach_capo(how, model, read_pairs(pairs), asked, out, config, **told)
+    return teach_capo(how, model, made, asked, out, config, **told)
 
 
 def _asked_by(pairs: str) -> "Asked":
     """Give the wording and tag that pairs were made with, as the file beside them says."""
     from msgspec import MsgspecError, convert
-    from msgspec.json import decode
 
     from raison.annotators.teach import Asked
 
+    try:
+        config = _books(pairs)["config"]
+        return convert({"wording": config["wording"], "tag": config["tag"]}, Asked)
+    except (MsgspecError, KeyError, TypeError) as error:
+        raise InputError(f"{pairs}.meta.json: does not say how the pairs were made ({error})") from None
+
+
+def _books(pairs: str) -> dict[str, Any]:
+    """Read the file beside pairs."""
+    from msgspec import MsgspecError
+    from msgspec.json import decode
+
     meta = f"{pairs}.meta.json"
     try:
-        config = decode(Path(meta).read_bytes())["config"]
-        return convert({"wording": config["wording"], "tag": config["tag"]}, Asked)
-    except (OSError, MsgspecError, KeyError, TypeError) as error:
+        return decode(Path(meta).read_bytes(), type=dict[str, Any])
+    except FileNotFoundError:
+        raise InputError(f"{meta}: no such file; it tells how the pairs were made, and belongs beside them") from None
+    except (OSError, MsgspecError) as error:
         raise InputError(f"{meta}: does not say how the pairs were made ({error})") from None
 
 
@@ -157,7 +180,7 @@ def _progress() -> Callable[[float, dict[str, Any]], None]:
     def tell(share: float, logs: dict[str, Any]) -> None:
         if "loss" in logs and int(share * 10) != last[0]:
             last[0] = int(share * 10)
-            told = ", ".join(f"{name} {logs[name]:.3f}" for name in ("loss", "margin", "preferred") if name in logs)
+            told = ", ".join(f"{name} {logs[name]:z.3f}" for name in ("loss", "margin", "preferred") if name in logs)
             say(f"{share:4.0%}  {told}")
         if "eval_score" in logs:
             parts = {name.removeprefix("eval_"): value for name, value in logs.items() if name.startswith("eval_")}

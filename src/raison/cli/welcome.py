@@ -37,6 +37,7 @@ def annotators_welcome(
     from raison.annotators import newcomers
     from raison.annotators.responses import responses_of
     from raison.annotators.sft import SftConfig
+    from raison.annotators.teach import read_asked
 
     if how not in newcomers.NEW:
         raise InputError(f"--how {how!r}: expected {', '.join(newcomers.NEW)}")
@@ -47,6 +48,8 @@ def annotators_welcome(
         raise InputError(f"--annotator {person!r}: answered no training item; there are {', '.join(known[:20])}")
     rate = lr or (1e-2 if how == "new-tag" else 1e-3)
     config = SftConfig(rank=rank, epochs=epochs, lr=rate, batch=batch, seed=seed)
+    if (taught := read_asked(model)) is not None and person in taught.people:
+        say(f"warning: {model} knows {person} already, so what it makes of these items says nothing of a newcomer")
     quiet()
     options: dict[str, Any] = {"trust_remote_code": trust}
     base = newcomers.ready(model, ready or f"{model}-ready", [name for name in known if name != person], **options)

@@ -1,5 +1,8 @@
 """Loading a causal language model and its tokenizer: what everybody who asks one begins with."""
 
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -34,9 +37,22 @@ def load_causal(
             config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=kind)
             quantised = {"quantization_config": config, "device_map": place}
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            name, dtype=kind, use_safetensors=True, trust_remote_code=trust_remote_code, **quantised
-        )
+        with tokens_tied():
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                name, dtype=kind, use_safetensors=True, trust_remote_code=trust_remote_code, **quantised
+            )
         return model if four_bit else model.to(place), tokenizer
     except LOADING_ERRORS as error:
         raise InputError(f"{name}: can't be loaded as a causal language model ({first_line(error)})") from None
+
+
+@contextmanager
+def tokens_tied() -> Generator[None]:
+    """Silence peft's warning that embeddings of single tokens, trained beside a tied output layer, are not tied.
+
+    They are: it ties trainable tokens, and warns by the names of the layers alone.
+    """
+    with warnings.catch_warnings():
+        said = "Model has `tie_word_embeddings=True` and a tied layer is part of the adapter, but no implementation"
+        warnings.filterwarnings("ignore", said)
+        yield

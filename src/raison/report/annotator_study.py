@@ -6,9 +6,10 @@ and grounding, with the controls in it.
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
+from msgspec import to_builtins
 from rich.console import Group as Lines
 from rich.console import RenderableType
 from rich.table import Table as RichTable
@@ -130,6 +131,24 @@ def annotator_study_html(blocks: Sequence[Block], settings: Mapping[str, str], t
 def annotator_study_table(blocks: Sequence[Block]) -> Lines:
     """Give what a terminal shows: the verdict and every table of each data set, 100 columns wide."""
     return Lines(*(line for block in blocks for line in _lines(block)))
+
+
+def annotator_study_cells(blocks: Sequence[Block]) -> list[dict[str, Any]]:
+    """Give every cell of the tables with its data set and part, what systems cost among them."""
+    return [
+        {"data": block.name, "part": table.part, **to_builtins(cell)}
+        for block in blocks
+        for table in block.tables
+        for cell in (*table.found.cells, *_cost_cells(table.costs))
+    ]
+
+
+def _cost_cells(costs: Sequence[Cost]) -> Iterator[Cell]:
+    for cost in costs:
+        for metric in ("seconds", "answering", "parameters", "bytes"):
+            yield Cell(metric, cost.system, "all", float(getattr(cost, metric)), None, None, cost.people)
+        share = cost.unread / cost.answers if cost.answers else None
+        yield Cell("unread", cost.system, "all", share, None, None, cost.answers)
 
 
 def _lines(block: Block) -> Iterator[RenderableType]:

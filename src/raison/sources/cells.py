@@ -31,7 +31,9 @@ class _Lines:
         return item and (item[0], item[1].decode("utf-8", "surrogateescape"))
 
 
-def cell_rows(path: str | Path, needed: Collection[str] | None = None) -> Iterator[tuple[int, Row] | Fault]:
+def cell_rows(
+    path: str | Path, needed: Collection[str] | None = None, published: Collection[str] = ()
+) -> Iterator[tuple[int, Row] | Fault]:
     """Yield (line number, {column: cell}) for each row after the header, or the fault that stands in its place.
 
     The delimiter is the one of comma, tab and semicolon that is most frequent in the header. A row that can't be read
@@ -41,6 +43,8 @@ def cell_rows(path: str | Path, needed: Collection[str] | None = None) -> Iterat
     Args:
         path: the file, plain or gzip.
         needed: columns that must be there; where one is missing, a fault on line 1 is all there is.
+        published: all columns of a set whose header has one cell more behind them, for which no row has a cell: where
+            the first row has none, that cell is no column.
     """
     lines = _Lines(path)
     first = lines.next()
@@ -52,7 +56,8 @@ def cell_rows(path: str | Path, needed: Collection[str] | None = None) -> Iterat
             yield from faults
             return
         assert not isinstance(header, str)
-        yield from _body(str(path), lines, header, delimiter)
+        spare = bool(published) and header[:-1] == [*published]
+        yield from _body(str(path), lines, header, delimiter, spare)
     if lines.fault:
         yield lines.fault
 
@@ -71,11 +76,19 @@ def _header_problems(header: list[str] | str, needed: Collection[str]) -> Iterat
             yield unknown("column", name, dict.fromkeys(name for name in header if name))
 
 
-def _body(file: str, lines: _Lines, header: list[str], delimiter: str) -> Iterator[tuple[int, Row] | Fault]:
+def _body(
+    file: str, lines: _Lines, header: list[str], delimiter: str, spare: bool
+) -> Iterator[tuple[int, Row] | Fault]:
+    """Read what stands below the header, whose last cell is `spare` if the first row may have none for it."""
     while (line := lines.next()) is not None:
         if not line[1].strip().strip(delimiter):  # a blank line, also as spreadsheets write it
             continue
         cells = _split(line, lines, delimiter, len(header))
+        if spare and isinstance(cells, str):
+            shorter = _split(line, lines, delimiter, len(header) - 1)
+            if not isinstance(shorter, str):
+                cells, header = shorter, header[:-1]
+        spare = spare and isinstance(cells, str)
         if isinstance(cells, str):
             yield Fault(file, line[0], cells)
             continue

@@ -4,7 +4,7 @@ import difflib
 import json
 import math
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,11 @@ def bare(word: str) -> str:
         return folded
     inside = [index for index, character in enumerate(folded) if unicodedata.category(character)[0] != "P"]
     return folded[inside[0] : inside[-1] + 1] if inside else folded
+
+
+def all_labels(label: str | None, extra: Mapping[str, Any]) -> list[str]:
+    """Give what one annotation labels an item with: its label, or the several that one explanation stands for."""
+    return [label] if label is not None else [one for one in extra.get("labels") or () if isinstance(one, str)]
 
 
 def majority(labels: Sequence[str | None]) -> str | None:

@@ -11,6 +11,7 @@ import msgspec
 from raison.rationales import pairwise_f1
 from raison.records import Annotation, Fault, Record
 from raison.sources import OptionsLike, checked
+from raison.sources.common import all_labels
 from raison.sources.leaks import LeakTally
 from raison.words import Mask, Segmenter, human_masks, whitespace_words, word_grid
 
@@ -34,6 +35,7 @@ class Description(msgspec.Struct, frozen=True):
     asked: int  # annotations that were asked for a rationale
     marked: int  # of these, those that marked something
     explained: int  # annotations with an explanation
+    several: int  # annotations with several labels, which count in no agreement of labels
     without_rationale: int  # records in which nobody marked a word, asked or not
     words_marked: float | None  # mean number of words of the rationales that mark something
     share_marked: float | None  # their mean share of the record's words
@@ -138,6 +140,7 @@ class _Tally:
         for annotation in record.annotations:
             self.counts["annotations"] += 1
             self.counts["explained"] += bool(annotation.explanation)
+            self.counts["several"] += len(all_labels(annotation.label, annotation.extra)) > 1
             if annotation.annotator is not None:
                 self.annotators[annotation.annotator] += 1
         self.alpha.add([annotation.label for annotation in record.annotations if annotation.label is not None])
@@ -175,6 +178,7 @@ class _Tally:
             asked=self.counts["asked"],
             marked=self.counts["marked"],
             explained=self.counts["explained"],
+            several=self.counts["several"],
             without_rationale=self.counts["records"] - self.counts["with rationale"],
             words_marked=self.words.value(),
             share_marked=self.share.value(),
@@ -203,6 +207,7 @@ def cells(description: Description) -> list[dict[str, Any]]:
     counts = ("records", "unlabelled", "annotators", "annotations", "asked", "marked", "explained", "without_rationale")
     rows: list[tuple[str, str, float | None, int | None]] = [
         *((name, "all", getattr(description, name), None) for name in counts),
+        ("several_labels", "all", description.several, description.annotations),
         ("faults", "all", description.fault_count, None),
         *(("records", label, count, None) for label, count in description.labels.items()),
         ("words_marked", "all", description.words_marked, description.marked),

@@ -5,11 +5,14 @@ import re
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
+
 from raison.records import Fault, InputError
 from raison.sources.common import checked_lines, json_lines
 from raison.sources.esnli import COLUMNS
 from raison.sources.livenli import COLUMNS as LIVENLI
 from raison.sources.snips import FILES
+from raison.sources.wholes import whole
 
 _OURS = {"fields", "annotations", "label_set"}
 _KEYS = {  # format -> keys of each of its JSON lines
@@ -48,7 +51,7 @@ def guess(path: str | Path, mapped: bool) -> str:
     if isinstance(first, Fault):
         raise InputError(first)
     if first is None:
-        return "records"  # the reader says that it is empty
+        return "table" if mapped else "records"  # the reader says that it is empty
     line = first[1].lstrip()
     if line[:1] in (b"{", b"["):
         return _guess_json(place, line[:1], mapped)
@@ -73,9 +76,30 @@ def _guess_json(path: Path, begin: bytes, mapped: bool) -> str:
         return name or "table"
     if keys is None and ".jsonl" in path.name:
         return "records"  # the reader says what is wrong with it
+    if keys is None and begin == b"[" and (tasks := _tasks(path)):
+        if any(task.annotations for task in tasks):  # the first of them far down
+            return "label-studio"
+        raise InputError(
+            f"{path}: tasks of Label Studio that nobody has annotated; import them there, and read its JSON export "
+            "when people are done (see `raison annotators collect --help`)"
+        )
     if keys is None:
         raise InputError(f"{path}: no line of it is a JSON object; expected one object a line (`jq -c` makes it so)")
     raise InputError(f"{path}: not a format that can be recognised (it has {', '.join(sorted(keys))[:200]}); {_HINT}")
+
+
+class _Task(msgspec.Struct):
+    data: dict[str, Any]
+    annotations: list[Any] = []
+
+
+def _tasks(path: Path) -> list[_Task]:
+    """Give the tasks of a file that is Label Studio's; none if it is something else."""
+    data = whole(path)
+    try:
+        return [] if isinstance(data, Fault) else msgspec.json.decode(data, type=list[_Task])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return []
 
 
 def _told_by_keys(keys: set[str]) -> str | None:

@@ -6,7 +6,7 @@ readers of VariErr and LiveNLI).
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -190,6 +190,7 @@ class Categories:
         """
         self.path = path
         self.given: dict[str, dict[str, tuple[int, Category]]] = {}  # item -> wording -> its line and category
+        self.fits: bool | None = None  # whether one of its items was among the records; None = there was no record
         for item in _rows(path):
             if isinstance(item, Fault):
                 raise InputError(item)
@@ -208,6 +209,7 @@ class Categories:
         Raises:
             InputError: with the Fault: LiTEx has an explanation of this item that nobody in the record gave.
         """
+        self.fits = self.fits or record.id in self.given
         waiting = dict(self.given.get(record.id, {}))
         annotations: list[Annotation] = []
         for said in record.annotations:
@@ -220,3 +222,12 @@ class Categories:
             message = f"field `explanation`: nobody gave this explanation of item {record.id!r}; is it the same data?"
             raise InputError(Fault(self.path, line, message))
         return msgspec.structs.replace(record, annotations=tuple(annotations))
+
+    def unused(self) -> Iterator[Fault]:
+        """Yield, after the last record, the fault that none of the file's items was among them."""
+        if self.fits is False:
+            yield Fault(self.path, None, "none of its items is in the data; is it the same data set?")
+
+    def found(self, records: Iterable[Record]) -> int:
+        """Count the file's items that are among the records."""
+        return len(self.given.keys() & {record.id for record in records})

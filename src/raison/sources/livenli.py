@@ -14,6 +14,10 @@ from raison.sources.common import Item, is_missing, majority, tidy
 from raison.sources.litex import LABELS, Categories, collapsed, live_labels
 
 COLUMNS = ("uid", "premise", "hypothesis", "worker_id", "multilabel", "explanation")
+_PUBLISHED = (  # the columns of the file, behind which its header has one cell more that no row has
+    "uid", "premise", "hypothesis", "chaos_dist", "mnli_labels", "worker_id", "multilabel", "explanation",
+    "highlight_p", "highlight_h", "dist", "agg_dist", "taxonomy", "within_label_variation",
+)  # fmt: skip
 _HIGHLIGHTS = {"premise": "highlight_p", "hypothesis": "highlight_h"}
 
 
@@ -33,7 +37,7 @@ def read_livenli(path: str | Path, categories: str | None = None) -> Iterator[It
     """
     joined = Categories(categories) if categories else None
     groups: dict[str, list[tuple[int, Row]]] = {}
-    for item in cell_rows(path, COLUMNS):
+    for item in cell_rows(path, COLUMNS, _PUBLISHED):
         if isinstance(item, Fault):
             yield item
         elif is_missing(item[1]["uid"]):
@@ -46,6 +50,8 @@ def read_livenli(path: str | Path, categories: str | None = None) -> Iterator[It
             yield rows[0][0], joined.join(record) if joined else record
         except InputError as error:
             yield error.args[0] if len(error.args) == 1 else Fault(str(path), *cast("tuple[int, str]", error.args))
+    if joined:
+        yield from joined.unused()
 
 
 def _record(rows: list[tuple[int, Row]]) -> Record:

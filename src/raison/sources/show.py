@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raison.records import Annotation, Record, Span
+from raison.sources.common import all_labels
 from raison.sources.describe import Description
 from raison.words import Segmenter, human_masks, whitespace_words, word_grid
 
@@ -104,7 +105,8 @@ def marked_text(text: str, words: Iterable[Span], counts: Iterable[int], people:
 
 def _said(annotation: Annotation, record: Record) -> Text:
     """Show in one line what one person said."""
-    parts = ["(no name)" if annotation.annotator is None else annotation.annotator, annotation.label or "no label"]
+    parts = ["(no name)" if annotation.annotator is None else annotation.annotator]
+    parts.append(" | ".join(all_labels(annotation.label, annotation.extra)) or "no label")
     if annotation.rationale is None:
         parts.append("not asked to mark")
     else:
@@ -130,7 +132,8 @@ def _rows(it: Description) -> Iterator[tuple[str, str]]:
     yield "records", f"{it.records:,}"
     yield "tasks", _counted(it.tasks)
     yield "fields", ", ".join(it.fields)
-    yield "labels", _counted(it.labels) + (f", without a label {it.unlabelled:,}" if it.unlabelled else "")
+    unlabelled = f"without a label {it.unlabelled:,}" if it.unlabelled else ""
+    yield "labels", ", ".join(part for part in (_counted(it.labels), unlabelled) if part)
     yield "annotations", f"{it.annotations:,} by {it.annotators:,} annotators"
     if it.annotators:
         yield "most active", _counted(it.top_annotators)
@@ -140,6 +143,8 @@ def _rows(it: Description) -> Iterator[tuple[str, str]]:
     if it.words_marked is not None and it.share_marked is not None:
         yield "rationale length", f"{it.words_marked:.1f} words, {it.share_marked:.0%} of the text (where marked)"
     yield "explained", _share(it.explained, it.annotations)
+    if it.several:
+        yield "several labels at once", f"{_share(it.several, it.annotations)}, left out of the agreement of labels"
     yield "agreement, rationales", _agreement(it)
     yield "agreement, labels", "undefined" if it.label_alpha is None else f"Krippendorff's alpha {it.label_alpha:.3f}"
     yield "faults", f"{it.fault_count:,}" if it.fault_count else "none"

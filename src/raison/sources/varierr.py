@@ -67,6 +67,8 @@ def read_varierr(path: str | Path, categories: str | None = None) -> Iterator[It
         except InputError as error:
             given = error.args[0]
             yield given if isinstance(given, Fault) else Fault(str(path), line, str(error))
+    if joined:
+        yield from joined.unused()
 
 
 def error_labels(annotations: Iterable[Annotation]) -> list[str]:

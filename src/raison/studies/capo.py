@@ -13,7 +13,7 @@ so that several processes started alike share the work.
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from itertools import product
@@ -183,6 +183,7 @@ class Study:
         asked = (self.settings.shots, self.settings.select) if system.how == "in-context" else ()
         taught = (self.settings.sft, system.capo, system.pairs) if system.how not in plan.PROMPTED else ()
         taught += (self.settings.newcomer,) if system.part == "growing" else ()
+        taught += (field.people,) if system.part == "crowd" else ()
         how = (given.reply_tokens, *[one for one in (given.dtype, given.temperature) if one not in ("float32", 0.0)])
         made = [self.model, field.mark, system.how, system.size, *how, *asked, *taught]
         mark = digest(map(msgspec.to_builtins, made))[:8]
@@ -252,19 +253,23 @@ class Study:
 
     def _sft(self, field: Field, how: str, seed: int, train: Sequence[Record], out: Path) -> None:
         config = msgspec.structs.replace(self.settings.sft, seed=seed)
-        list(teach_sft(how, self.model, train, field.wording, out, config, self._rehearsal(field)))
+        list(teach_sft(how, self.model, train, field.wording, out, config, self._rehearsal(field, train)))
 
-    def _rehearsal(self, field: Field) -> Rehearsal | None:
-        """Give how models are tried on dev items, where the epoch is chosen by that."""
+    def _rehearsal(self, field: Field, train: Sequence[Record]) -> Rehearsal | None:
+        """Give how models are tried as the people they learn, on dev items, where the epoch is chosen by that."""
         given = self.settings
-        return Rehearsal(field.split, given.temperature, given.reply_tokens) if given.sft.patience else None
+        if not given.sft.patience:
+            return None
+        learned = {note.annotator for record in train for note in record.annotations if note.annotator}
+        split = Split(*(tuple(_of(part, learned)) for part in field.split))
+        return Rehearsal(split, given.temperature, given.reply_tokens)
 
     def _capo(self, field: Field, system: System, seed: int, out: Path) -> None:
         assert system.capo is not None
         base, asked = self._base(field, system, seed), Asked(field.wording, tag=system.how == "capo-tag")
         name = f"{base / MODEL}" if asked.tag else f"{base / MODEL}/{PERSON}"
         config = msgspec.structs.replace(system.capo, seed=seed)
-        pairs, tried = self._pairs(field, system, asked, seed), self._rehearsal(field)
+        pairs, tried = self._pairs(field, system, asked, seed), self._rehearsal(field, field.split.train)
         list(teach_capo(system.how, name, pairs, asked, out, config, tried, cache=base / REFERENCE))
 
     def _pairs(self, field: Field, system: System, asked: Asked, seed: int) -> list[PreferencePair]:
@@ -364,7 +369,7 @@ def kept(folder: Path) -> tuple[int, int]:
     return parameters, sum(path.stat().st_size for path in (folder / MODEL).rglob("*.safetensors"))
 
 
-def _of(records: Sequence[Record], people: Sequence[str]) -> list[Record]:
+def _of(records: Sequence[Record], people: Collection[str]) -> list[Record]:
     """Keep what these people said."""
     gone = {note.annotator for record in records for note in record.annotations if note.annotator} - {*people}
     return opted_out(records, gone)

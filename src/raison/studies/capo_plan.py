@@ -1,17 +1,28 @@
 """What the study of CAPO compares: the systems of each part, and what each of them is made from."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import msgspec
 
 from raison.annotators.capo import CapoConfig
-from raison.annotators.pairs import PairOptions, Scope, make_options
+from raison.annotators.examples import SELECTS
+from raison.annotators.pairs import SCOPES, PairOptions, Scope, make_options
 from raison.annotators.sft import SftConfig
+from raison.annotators.views import VIEWS
 from raison.records import InputError
 
 Part = Literal["main", "ablations", "growing"]
 Form = Literal["tag", "person"]
+Rejected = Literal["people", "own-other-item"]
+CHOICES: Mapping[str, tuple[tuple[str, ...], str]] = {  # setting -> what it may be, the option that it is given by
+    "parts": (get_args(Part), "parts"),
+    "forms": (get_args(Form), "form"),
+    "scope": (SCOPES, "scope"),
+    "rejected": (get_args(Rejected), "rejected"),
+    "select": (SELECTS, "select"),
+    "views": (tuple(VIEWS), "views"),
+}
 
 ZERO_SHOT, PROFILE, IN_CONTEXT = "zero-shot", "profile", "in-context"
 POOLED, SFT_TAG, SFT_PERSON = "SFT, pooled", "SFT, tag", "SFT, person"
@@ -56,7 +67,7 @@ class Settings(msgspec.Struct, frozen=True):
     views: tuple[str, ...] = ()  # of stability; none = all that the data have
     permutations: int = 200  # of its tests
     scope: Scope = "all"  # of CAPO's pairs
-    rejected: tuple[Literal["people", "own-other-item"], ...] = ("people",)  # what is rejected in them
+    rejected: tuple[Rejected, ...] = ("people",)  # what is rejected in them
     sft: SftConfig = SftConfig()
     capo: CapoConfig = CapoConfig()
     newcomer: Newcomer = Newcomer()
@@ -81,6 +92,11 @@ def settings_of(**given: Any) -> Settings:
     Raises:
         InputError: a name or a number is not one of those that can be.
     """
+    for name, (known, option) in CHOICES.items():
+        value = given.get(name) or ()
+        for one in [value] if isinstance(value, str) else value:
+            if one not in known:
+                raise InputError(f"--{option} {one!r}: expected {', '.join(known)}")
     try:
         found = msgspec.convert({name: value for name, value in given.items() if value is not None}, Settings,
                                 strict=False)  # fmt: skip
@@ -88,7 +104,7 @@ def settings_of(**given: Any) -> Settings:
         raise InputError(f"study: {error}") from None
     if not found.parts or not found.forms or len(set(found.forms)) < len(found.forms):
         raise InputError("study: expected at least one part and form, each form once")
-    for name, sizes in (("sizes", found.newcomer.sizes), ("crowd", found.crowd.sizes)):
+    for name, sizes in (("sizes", found.newcomer.sizes), ("crowd-sizes", found.crowd.sizes)):
         if not sizes or min(sizes) < 1 or len(set(sizes)) < len(sizes):
             raise InputError(f"--{name}: expected numbers of at least 1, each once, by commas")
     return found

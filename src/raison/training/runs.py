@@ -132,6 +132,7 @@ def arguments(config: Any, work: Path, metric: str | None, **more: Any) -> Any:
         remove_unused_columns=False,
         report_to=[],
         disable_tqdm=True,
+        restore_callback_states_from_checkpoint=True,  # early stopping counts on where it stopped
         dataloader_pin_memory=torch.cuda.is_available(),
         **(by_dev if metric else {}),
         **more,
