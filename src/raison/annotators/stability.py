@@ -163,7 +163,7 @@ def stability(
         if name == "raw":
             shares = _shares(seen, plan)
     if not looked:
-        raise InputError(f"stability: nothing can be tested; {'; '.join(notes)}")
+        raise InputError(f"stability: nothing can be tested; {'; '.join(notes) or 'no view is asked for'}")
     tested = {layer.name for layer in layers}
     untested = [view.layer for view in chosen.values() if view.stands and view.layer not in tested]
     categories = association(categories_of(said), [response.annotator for response in said])
