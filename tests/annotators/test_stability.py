@@ -13,9 +13,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from pages import HOSTILE, Reader, chromium_running, in_a_browser, look_at
 from raison.annotators import crossfit
-from raison.annotators.attribution import fit_attributor, identify, identify_scores, log_softmax
+from raison.annotators.attribution import Identification, fit_attributor, identify, identify_scores, log_softmax
 from raison.annotators.responses import Response, responses_of
-from raison.annotators.stability import Plan, accuracy_of, d_prime_of, stability
+from raison.annotators.stability import Plan, _law, accuracy_of, d_prime_of, stability
 from raison.annotators.stability_cells import stability_cells
 from raison.annotators.variance import (
     association,
@@ -29,6 +29,7 @@ from raison.annotators.variance import (
 from raison.annotators.vectors import fit_vectors, normalised, part_vectors
 from raison.annotators.verdict import Layer, conclude, traits_of
 from raison.annotators.views import VIEWS, labels_of, surface_statistics
+from raison.evaluation.statistics import Estimate
 from raison.records import Annotation, InputError, Record
 from raison.report.stability import stability_html, stability_table
 
@@ -308,6 +309,16 @@ def test_a_planted_habit_is_found_and_its_layer_named(habit, layer):
     assert first.name == layer
     assert "label" not in {one.name for one in found.finding.layers if one.p_holm <= 0.05}
     assert {"phrasing": "mostly phrasing", "surface": "only punctuation"}[layer] in found.finding.words
+
+
+def test_accuracy_that_all_but_stands_still_needs_no_number_of_items():
+    flat = [
+        Identification(k, Estimate(value=value, low=None, high=None, n=9), None, (), 0.25)
+        for k, value in ((1, 0.29), (5, 0.2901))
+    ]
+    exponent, needed = _law(flat, 4)
+    assert 0 < exponent < 0.01
+    assert needed is None
 
 
 def test_items_needed_are_those_of_another_view_where_the_whole_is_not_looked_at():

@@ -329,7 +329,10 @@ def _law(identified: Sequence[Identification], people: int) -> tuple[float | Non
     if exponent is None or not exponent > 0 or not known:
         return exponent, min(reached) if reached else None
     first = np.mean([y - exponent * x for x, y in inside])
-    needed = int(np.ceil(np.exp((log(d_prime_of(WANTED, people)) - first) / exponent) - 1e-9))
+    far = min(
+        (log(d_prime_of(WANTED, people)) - first) / exponent, log(FARTHEST + 1)
+    )  # all but flat: beyond any number
+    needed = int(np.ceil(np.exp(far) - 1e-9))
     return exponent, max(1, min([needed, *reached])) if needed <= FARTHEST or reached else None
 
 
