@@ -50,10 +50,11 @@ REFERENCE = {
     ("par", "surface", "none"): (0.84, 0.99, 1.0, 1.0),
     ("par", "label", "none"): (0.38, 0.52, 0.61, 0.74),
 }
-# Not reproduced, at these k. Words of the input hardly tell people: over five draws of folds accuracy moves by .03 to .1 there.
-# In the mean of five draws VariErr's raw row is .27/.27/.28/.27, its residual row .27/.27/.25/.25, Paraphrase's raw row
-# .31/.40/.48/.52. With what is left of contractions (doesn, t) as content the first row fits (.28/.31/.33/.33), and the second
-# no longer does (.28/.29/.29/.32); with few function words both are far above (.35 to .44).
+# Not reproduced, at these k. Words of the input hardly tell people: over five draws of folds accuracy moves by .03 to
+# .1 there. In the mean of five draws VariErr's raw row is .27/.27/.28/.27, its residual row .27/.27/.25/.25,
+# Paraphrase's raw row .31/.40/.48/.52. With what is left of contractions (doesn, t) as content the first row fits
+# (.28/.31/.33/.33), and the second no longer does (.28/.29/.29/.32); with few function words both are far above (.35
+# to .44).
 UNLIKE = {
     ("varierr", "from-input", "none"): (5, 10, 20),  # .27, .25, .26
     ("varierr", "from-input", "item"): (10, 20),  # .22, .20
