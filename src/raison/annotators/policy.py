@@ -18,7 +18,7 @@ from raison.models.causal import load_causal, tokens_tied
 from raison.models.classifier import longest
 from raison.models.scorer import projected
 from raison.records import InputError
-from raison.training.lora import adapted
+from raison.training.lora import adapted, wrapped
 
 TOKENS_GPU = 4096  # padded tokens of a training batch on an accelerator: what they leave behind stays for the gradients
 
@@ -113,11 +113,8 @@ def _with_rows(model: Any, name: str, tokens: list[int]) -> Any:
     settings = peft.TrainableTokensConfig(
         task_type="CAUSAL_LM", token_indices=tokens, target_modules=[_name_of(model, model.get_input_embeddings())]
     )
-    with tokens_tied(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")  # peft's to mend
-        network: Any = peft.get_peft_model(model, settings)
-    network.peft_config["default"].base_model_name_or_path = str(Path(name).resolve()) if Path(name).is_dir() else name
-    return network
+    with tokens_tied():
+        return wrapped(model, name, settings)
 
 
 def _name_of(model: Any, wanted: Any) -> str:

@@ -103,6 +103,11 @@ def parted(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+def listed(names: Sequence[str]) -> str:
+    """Name the first five in a line, and say whether there are more."""
+    return ", ".join([*names[:5], *(["..."] if len(names) > 5 else [])])
+
+
 def numbers(option: str, text: str) -> list[int]:
     """Read whole numbers with commas between."""
     try:

@@ -26,6 +26,7 @@ from raison.cli.common import (
     expect_dtype,
     expect_local,
     following,
+    listed,
     load,
     parted,
     quiet,
@@ -49,7 +50,6 @@ Order = Annotated[str | None, Option(help="Which line is first: label-first (def
 Shots = Annotated[int, Option(min=1, help="Of in-context: answers of the person that are shown.")]
 Select = Annotated[str, Option(help="Of in-context: random, stratified, nearest, mmr.")]
 Known = Annotated[str | None, Option(help="Of persona: JSON file {person: {name: value}}; default: the data's own.")]
-SHOWN = 5  # names in a line
 Tag = Annotated[bool, Option("--tag", help="Name the annotator in the prompt: one model for all.")]
 
 
@@ -161,8 +161,7 @@ def _tell_of_strangers(source: "Source", names: list[str]) -> None:
 
     taught = None if source.server else read_asked(source.model)
     if strangers := [name for name in names if taught and taught.people and name not in taught.people]:
-        more = ", ..." if len(strangers) > SHOWN else ""
-        say(f"warning: {source.model} was never taught to answer as {', '.join(strangers[:SHOWN])}{more}")
+        say(f"warning: {source.model} was never taught to answer as {listed(strangers)}")
 
 
 def _heard(given: "list[Response]", failed: dict[str, int]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
-from raison.cli.common import Data, Format, Json, Limit, Map, annotators, console, following, load, parted, say
+from raison.cli.common import Data, Format, Json, Limit, Map, annotators, console, following, listed, load, parted, say
 from raison.records import InputError
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ Pseudonyms = Annotated[
     str | None, Option(help="Rename people by the secret in this file, made if it isn't there. Keep it to yourself.")
 ]
 
-_NAMED = 5  # names in one line
 _NEEDED = {  # what can't be done without a part
     "train": "there is nothing to learn people from",
     "dev": "`raison annotators score` can't tell who wrote what, since that is learned from dev",
@@ -43,8 +42,7 @@ def people(records: "list[Record]", without: str | None, salt: str | None = None
 
 
 def _absent(names: list[str]) -> str:
-    more = ", ..." if len(names) > _NAMED else ""
-    return f"; not in the data: {', '.join(names[:_NAMED])}{more}" if names else ""
+    return f"; not in the data: {listed(names)}" if names else ""
 
 
 @annotators.command("people")

@@ -132,7 +132,8 @@ def _capo(
 
     config, made = replace(CapoConfig(), **settings), read_pairs(pairs)
     asked = _asked_by(pairs)
-    for name in dict.fromkeys(model_of(model, one.annotator if how == "capo-person" else "") for one in made):
+    people = dict.fromkeys(one.annotator for one in made) if how == "capo-person" else [""]
+    for name in [model_of(model, person) for person in people]:
         if read_asked(name) is None:
             say(f"warning: {name}: nothing says that it was fine-tuned (--how sft-...), and that is where CAPO begins")
     quiet()

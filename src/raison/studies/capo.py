@@ -260,7 +260,7 @@ class Study:
         given = self.settings
         if not given.sft.patience:
             return None
-        learned = {note.annotator for record in train for note in record.annotations if note.annotator}
+        learned = _speakers(train)
         split = Split(*(tuple(_of(part, learned)) for part in field.split))
         return Rehearsal(split, given.temperature, given.reply_tokens)
 
@@ -371,5 +371,8 @@ def kept(folder: Path) -> tuple[int, int]:
 
 def _of(records: Sequence[Record], people: Collection[str]) -> list[Record]:
     """Keep what these people said."""
-    gone = {note.annotator for record in records for note in record.annotations if note.annotator} - {*people}
-    return opted_out(records, gone)
+    return opted_out(records, _speakers(records) - {*people})
+
+
+def _speakers(records: Sequence[Record]) -> set[str]:
+    return {note.annotator for record in records for note in record.annotations if note.annotator}

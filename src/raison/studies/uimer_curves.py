@@ -92,8 +92,7 @@ def plots_of(cells: Sequence[Cell]) -> Mapping[str, list[tuple[str, Markup]]]:
     for part, axis in AXES.items():
         for title, curves in series_of(cells, part).items():
             if max(len(curve.xs) for curve in curves) > 1:
-                points = {c.name: [(x, student_mean(ys)) for x, ys in zip(c.xs, c.gains, strict=True)] for c in curves}
-                drawn = gains(points, axis, logarithmic=part in LOGARITHMIC)
+                drawn = gains({curve.name: curve.points for curve in curves}, axis, logarithmic=part in LOGARITHMIC)
                 found.setdefault(part, []).append((f"{title}: gain against {axis}".lstrip(": "), drawn))
     return found
 

@@ -225,10 +225,22 @@ def adapted(model: Any, name: str, rank: int, alpha: int, dropout: float, seed: 
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
     )
     set_seed(seed)
+    return wrapped(model, name, settings)
+
+
+def wrapped(model: Any, name: str, settings: Any) -> Any:
+    """Put a new adapter of peft's into a model; its base is found wherever a later command is started from.
+
+    Args:
+        model: of transformers.
+        name: the folder or hub id that it was loaded from.
+        settings: peft's, of the adapter.
+    """
+    import peft
+
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")  # peft's to mend
         network: Any = peft.get_peft_model(model, settings)
-    # the adapter is found wherever a later command is started from
     network.peft_config["default"].base_model_name_or_path = str(Path(name).resolve()) if Path(name).is_dir() else name
     return network
 
