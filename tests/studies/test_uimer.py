@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import get_args
 
 import msgspec
@@ -15,7 +16,7 @@ import torch
 from raison.cli import main
 from raison.evaluation.statistics import student_mean
 from raison.records import Annotation, InputError, Record, Span, write_records
-from raison.studies.uimer import Cell, Store, Study, train
+from raison.studies.uimer import Cell, Data, Store, Study, train
 from raison.studies.uimer_curves import plots_of, series_of, turning_rate, turns_of
 from raison.studies.uimer_page import lines_of, write_uimer
 from raison.studies.variants import Part, Settings, Variant, around, families, grid, settings_of, sources_of
@@ -81,9 +82,25 @@ def test_the_interval_of_the_turning_rate_covers_it():
 
 
 def test_a_cell_keeps_its_key_when_options_are_added():
-    assert BEST.given == {"name": "IM uniform", "alignment": {"margin": 1.0}}
+    assert BEST.given == {"alignment": {"margin": 1.0}}
     assert msgspec.structs.replace(BEST, lr=1e-3).given["lr"] == 1e-3
-    assert Variant("task alone").given == {"name": "task alone", "alignment": None}
+    assert Variant("task alone").given == {"alignment": None}
+
+
+def test_a_training_of_several_parts_is_made_once(tmp_path, monkeypatch):
+    """Each part gives it under its own name; rationales without noise are the same whatever noise they don't have."""
+    made = []
+    monkeypatch.setattr("raison.studies.uimer.train", lambda learner, records, variant, seed, *_: made.append(seed))
+    learner = SimpleNamespace(metric="accuracy", encode=lambda _: None, score=lambda *_: {"accuracy": 0.5})
+    monkeypatch.setattr(Study, "_learner", lambda *_: learner)
+    records = two_labels()
+    whole = Study("none", Data(records, records, records), tmp_path, Settings(watched=0), lambda _: None)
+    whole.cell("main", 1, BEST, 0)
+    varied = [one for part in ("noise", "strength", "warm-up") for one in around(part, BEST, [])]
+    cells = [whole.cell("some", 1, one, 0) for one in varied]
+    assert [one.variant for one in cells] == [one.name for one in varied]
+    assert [one.made_from for one in cells] == varied
+    assert len({one.key for one in cells}) == len(made) == len(varied) - 3 - 1 - 1  # 4 x rate 0 = alpha 1, margin 1 = 0
 
 
 @pytest.mark.parametrize("task", ["intent", "slots", "nli"])

@@ -132,7 +132,7 @@ class Study:
         return tried[int(np.argmax(scores))]
 
     def cell(self, part: str, shots: int, variant: Variant, seed: int) -> Cell:
-        """Give one cell, trained now if it was not before."""
+        """Give one cell, trained now if it was not before, in this part or another."""
         on_dev = part == "tuning"
         made_by = [self.mark, on_dev, shots, seed, self.settings.batch, variant.given]
         made_by += [name for name, so in (("bf16", self.settings.bf16), ("dev", _has_rounds(variant))) if so]
@@ -151,7 +151,7 @@ class Study:
             found = Cell(key, part, shots, variant.name, seed, len(records), score, **what)
             self.store.add(found)
             self.say(f"{part}, {shots} shots, {variant.name}, seed {seed}: {score:.4f} in {seconds:.0f} s")
-        return msgspec.structs.replace(found, part=part)
+        return msgspec.structs.replace(found, part=part, variant=variant.name, made_from=variant)
 
     def _records(self, shots: int, seed: int, variant: Variant) -> list[Record]:
         everything = list(self.data.train)

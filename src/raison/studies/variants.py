@@ -29,8 +29,13 @@ class Variant(msgspec.Struct, frozen=True):
 
     @property
     def given(self) -> dict[str, Any]:
-        """What differs from the defaults: a cell keeps its key when an option that it does not use is added."""
-        return {**_given(self), "alignment": _given(self.alignment) if self.alignment is not None else None}
+        """What a training is made from: that of two names is made once.
+
+        Only what differs from the defaults is given: a cell keeps its key when an option that it does not use is added.
+        """
+        unused = {"name"} if self.rate else {"name", "noise"}
+        given = {name: value for name, value in _given(self).items() if name not in unused}
+        return {**given, "alignment": _given(self.alignment) if self.alignment is not None else None}
 
 
 def _given(settings: msgspec.Struct) -> dict[str, Any]:
