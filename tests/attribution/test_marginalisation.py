@@ -427,3 +427,7 @@ def test_models_and_tokenizers_that_cannot_are_said_in_a_line(bert, tiny, masked
     with pytest.raises(InputError, match="can't be loaded as a masked language model") as caught:
         load_masked_lm(str(tmp_path / "empty"), bert)
     assert "\n" not in str(caught.value)
+    bert.model.save_pretrained(tmp_path / "headless")
+    bert.tokenizer.save_pretrained(tmp_path / "headless")
+    with pytest.raises(InputError, match=r"not a masked language model: the file of weights lacks cls\.predictions"):
+        load_masked_lm(str(tmp_path / "headless"), bert)

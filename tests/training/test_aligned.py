@@ -1,4 +1,4 @@
-"""Training with both losses: a step by a slow loop, however it is spread; schedules; rounds; interruptions."""
+"""Training with both losses: a step by a slow loop, however it is spread; schedules; interruptions."""
 
 import json
 import os
@@ -14,14 +14,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file
-from transformers import TrainerState, TrainingArguments
+from transformers import TrainerState
 
+from aligning import CUES, DEV, MINUTE, QUICK, RECORDS, aligned_by, same, told, trainer_of, weights, weights_of
 from raison.attribution import diffmask
-from raison.attribution.extractor import Extractor
-from raison.records import Annotation, InputError, Record, Span
+from raison.records import Annotation, InputError, Record
 from raison.training import Alignment, Config, finetune
-from raison.training import rounds as rounds_module
 from raison.training.align import (
     TEACHERS,
     check_alignment,
@@ -29,92 +27,15 @@ from raison.training.align import (
     expect_schedule,
     fewer_rounds,
     fits,
-    measure_of,
     objective_for,
     rationales_of,
     teacher_of,
-    trainer_for,
 )
 from raison.training.aligned import Collator, Examples, Objective, gradient_ratio, rested, step_of
 from raison.training.learners import LabelLearner
 from raison.training.losses import LOSSES
-from raison.training.rounds import Rounds, State
 from raison.words import whitespace_words
 from stopping import Stop, stop_at
-
-CUES = {"entailment": "happy", "neutral": "red", "contradiction": "sleeps"}
-PLACES = ("in the park", "with a book", "and reads", "not the dog")
-MINUTE = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-
-
-def record(index, rationale=True):
-    """A text in which one word says the label, marked by a person."""
-    label, place = list(CUES)[index % 3], PLACES[index // 3 % 4]
-    text = f"the man {place} {'the dog ' * (index % 2)}{CUES[label]} a"
-    start = text.index(CUES[label])
-    notes = (Annotation("ann", label, {"text": (Span(start, start + len(CUES[label])),)}),) if rationale else ()
-    return Record(f"r{index}", {"text": text}, None, label, tuple(CUES), notes)
-
-
-RECORDS = [record(index, rationale=index % 5 != 4) for index in range(16)]
-DEV = [record(index) for index in range(16, 22)]
-QUICK = Config(epochs=3, lr=2e-3, batch=8)
-
-
-def no_dropout(classifier):
-    for module in classifier.model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    return classifier
-
-
-@pytest.fixture(scope="module")
-def base(tiny, tmp_path_factory):
-    """A folder with an untrained classifier, with dropout."""
-    folder = tmp_path_factory.mktemp("models") / "base"
-    classifier = tiny.build("bert")
-    classifier.model.save_pretrained(folder)
-    classifier.tokenizer.save_pretrained(folder)
-    return folder
-
-
-def trainer_of(tiny, folder, alignment=None, records=RECORDS, dev=(), **settings):
-    """Make a trainer in memory: plain gradient descent, so that a rounding error stays one."""
-    learner = LabelLearner(no_dropout(tiny.build("bert")))
-    rows = examples(learner, records, alignment)
-    objective = objective_for(learner, rows, alignment, 3)
-    given = {
-        "output_dir": str(folder), "per_device_train_batch_size": 8, "num_train_epochs": 1, "learning_rate": 0.05,
-        "optim": "sgd", "lr_scheduler_type": "constant", "max_grad_norm": 0.0, "seed": 3, "save_strategy": "no",
-        "logging_strategy": "steps", "logging_steps": 1, "report_to": [], "disable_tqdm": True, "use_cpu": True,
-        "remove_unused_columns": False,
-    }  # fmt: skip
-    if dev:
-        given |= {"eval_strategy": "epoch", "metric_for_best_model": "accuracy"}
-    return trainer_for(objective, rows, TrainingArguments(**{**given, **settings}), measure_of(learner, dev))
-
-
-def aligned_by(by, epochs=1, **settings):
-    """An alignment through any attribution; an extractor is trained for few epochs."""
-    return Alignment(by, **settings, **({"extractor_epochs": epochs} if by == "diffmask" else {}))
-
-
-def weights_of(trainer):
-    return {name: value.detach().clone() for name, value in trainer.model.state_dict().items()}
-
-
-def same(one, other, tolerance=0.0):
-    assert one.keys() == other.keys()
-    return max(float((one[name] - other[name]).abs().max()) for name in one) <= tolerance
-
-
-def weights(folder):
-    return load_file(folder / "model.safetensors")
-
-
-def told(folder):
-    return json.loads((folder / "raison.json").read_text())
-
 
 # ------------------------------------------------------------------------------------------------------ schedules
 
@@ -159,12 +80,10 @@ def test_the_share_of_alpha(settings, epoch, metrics, share):
 
 
 @pytest.mark.parametrize(
-    ("settings", "epochs", "each"),
-    [({}, 10, 10), ({"rounds": 3}, 10, 3), ({"rounds": 3, "warm_up": 4}, 10, 2), ({"rounds": 30}, 10, 1),
-     ({"rounds": 2, "warm_up": "rest"}, 10, 5)],
-)  # fmt: skip
-def test_the_epochs_of_a_round(settings, epochs, each):
-    assert Alignment(**settings).each(epochs) == each
+    ("rounds", "start", "each"), [(1, 0, 10), (3, 0, 3), (3, 4, 2), (30, 0, 1), (30, 9, 1), (2, 6, 2)]
+)
+def test_the_epochs_of_a_round(rounds, start, each):
+    assert Alignment(rounds=rounds).each(10, start) == each
 
 
 def test_every_so_many_steps_with_so_many_times_the_weight():
@@ -382,7 +301,7 @@ def test_the_seed_decides_and_what_was_asked_is_told(base, plain, tmp_path):
     assert not same(weights(tmp_path / "one"), weights(tmp_path / "other"))
     assert not same(weights(tmp_path / "one"), plain)
     found = told(tmp_path / "one")
-    assert found["config"]["alignment"] == msgspec.to_builtins(alignment)
+    assert found["config"]["alignment"] == {**msgspec.to_builtins(alignment), "loss": "margin", "margin": 1.0}
     logs = [log for log in found["history"] if "task" in log]
     assert ["alignment" in log for log in logs] == [False, True, True]
 
@@ -472,8 +391,8 @@ def test_killed_it_goes_on_to_the_same_model(base, tmp_path, alignment, share):
     finetune(base, RECORDS, tmp_path / "whole", DEV, QUICK, alignment=alignment)
     script = f"""
 import os, signal, sys, torch
-sys.path[:0] = [{os.path.dirname(__file__)!r}, {os.path.dirname(os.path.dirname(__file__))!r}]
-from test_aligned import DEV, QUICK, RECORDS
+sys.path[:0] = [{os.path.dirname(os.path.dirname(__file__))!r}]
+from aligning import DEV, QUICK, RECORDS
 import msgspec
 from raison.training import Alignment, finetune
 torch.set_num_threads(1)
@@ -504,36 +423,44 @@ def test_a_checkpoint_that_counts_as_whole_has_its_rounds(base, tmp_path, monkey
     assert all({"rounds.json", "extractor.safetensors"} <= set(names) for names in seen)
 
 
+SHARED = [(16, 8), (7, 8), (5, 16), (11, 8)]  # records and batch: the last step short, or none left for the second
 SCRIPT = """
 import json, sys, torch
 sys.path[:0] = [{tests!r}, {here!r}]
 torch.set_num_threads(1)
 from conftest import build
 from types import SimpleNamespace
-from test_aligned import DEV, RECORDS, QUICK, aligned_by, trainer_of, weights_of
+from aligning import DEV, RECORDS, QUICK, aligned_by, trainer_of, weights_of
 from raison.training import Alignment, finetune
 tiny, found, sizes = SimpleNamespace(build=build), {{}}, int(sys.argv[2])
 for by in ("input-marginalisation", "gradient-l1", "diffmask"):
     alignment = aligned_by(by, alpha=2.0, warm_up=1)
-    trainer = trainer_of(tiny, sys.argv[1] + ".work", alignment, num_train_epochs=3,
-                         per_device_train_batch_size=8 // sizes)
-    trainer.train()
-    assert trainer.args.world_size == sizes
-    found[by] = weights_of(trainer)
-    found[by + " losses"] = torch.tensor([log["loss"] for log in trainer.state.log_history if "loss" in log])
-if trainer.is_world_process_zero():
-    torch.save(found, sys.argv[1])
+    for records, batch in {shared}:
+        trainer = trainer_of(tiny, sys.argv[1] + ".work", alignment, RECORDS[:records], num_train_epochs=3,
+                             per_device_train_batch_size=batch // sizes)
+        trainer.train()
+        assert trainer.args.world_size == sizes
+        found[by, records] = weights_of(trainer)
+        logs = [log for log in trainer.state.log_history if "loss" in log]
+        found[by, records, "told"] = [
+            [log.get(name, -1.0) for name in ("loss", "task", "alignment", "active")] for log in logs
+        ]
 if sizes > 1:
     finetune({base!r}, RECORDS, sys.argv[1] + ".tuned", DEV, QUICK, alignment=Alignment("diffmask", extractor_epochs=1))
+if trainer.is_world_process_zero():
+    torch.save(found, sys.argv[1])
 """
 
 
 @pytest.mark.slow
 def test_two_processes_agree_with_one(base, tmp_path):
-    """Section 6, item 17 and section 8: the mean is over the whole step; draws are anew in each epoch on both."""
+    """Section 6, item 17 and section 8: the mean is over the whole step; draws are anew in each epoch on both.
+
+    Also where the second process is given the first records again, and in what is logged. A step holds as many records.
+    """
     here = os.path.dirname(__file__)
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT.format(tests=os.path.dirname(here), here=here, base=str(base)))
+    script.write_text(SCRIPT.format(tests=os.path.dirname(here), here=here, base=str(base), shared=SHARED))
     with socket.socket() as port:
         port.bind(("127.0.0.1", 0))
         number = port.getsockname()[1]
@@ -548,116 +475,20 @@ def test_two_processes_agree_with_one(base, tmp_path):
         assert done.returncode == 0, done.stderr.decode()[-3000:]
     one, two = torch.load(tmp_path / "one"), torch.load(tmp_path / "two")
     for by in ("input-marginalisation", "gradient-l1", "diffmask"):
-        assert len(one[f"{by} losses"]) == 6
-        torch.testing.assert_close(one[f"{by} losses"], two[f"{by} losses"], atol=1e-5, rtol=1e-5)
-        assert same(one[by], two[by], 1e-5)
+        for records, _ in SHARED:
+            assert same(one[by, records], two[by, records], 1e-5)
+            told = np.array(one[by, records, "told"])
+            assert len(told) >= 3
+            assert (told[-1] >= 0).all()
+            np.testing.assert_allclose(told, two[by, records, "told"], atol=1e-5, rtol=1e-5)
     assert (tmp_path / "two.tuned" / "model.safetensors").exists()
+    (last,) = [
+        log
+        for log in json.loads((tmp_path / "two.tuned" / "raison.json").read_text())["history"]
+        if "train_loss" in log
+    ]
+    assert last["step"] == -(-len(RECORDS) // QUICK.batch) * QUICK.epochs
     assert not (tmp_path / "two.tuned.part").exists()
-
-
-# --------------------------------------------------------------------------------------------------------- rounds
-
-
-def watch_rounds(monkeypatch):
-    """Note each training of an extractor: of which model, at which rates; it changes nothing."""
-    seen = []
-
-    def train(model, tokens, extractor, **options):
-        before = {name: value.clone() for name, value in model.model.state_dict().items()}
-        mode = model.model.training
-        diffmask.train_extractor(model, tokens, extractor, **options)
-        assert same(before, model.model.state_dict())
-        assert model.model.training == mode
-        assert all(weight.requires_grad for weight in model.model.parameters())
-        seen.append((before, {**options, "records": len(tokens)}))
-        return extractor
-
-    monkeypatch.setattr(rounds_module, "train_extractor", train)
-    return seen
-
-
-def scripted(metrics):
-    """Give a measure that says what it is told to, epoch by epoch."""
-    left = list(metrics)
-    return lambda: {"accuracy": left.pop(0)}
-
-
-def rounds_trainer(tiny, folder, metrics, epochs, monkeypatch, **settings):
-    """A trainer whose dev metric is made up, and the weights after each epoch."""
-    alignment = Alignment("diffmask", **{"extractor_epochs": 1, **settings})
-    monkeypatch.setattr(sys.modules[__name__], "measure_of", lambda *_: scripted(metrics))
-    trainer = trainer_of(tiny, folder, alignment, dev=DEV, num_train_epochs=epochs)
-    after = []
-    from transformers import TrainerCallback
-
-    class Keep(TrainerCallback):
-        def on_epoch_end(self, args, state, control, **_):
-            after.append(weights_of(trainer))
-
-    trainer.add_callback(Keep())
-    return trainer, after
-
-
-def test_extractors_are_trained_as_rounds_begin_on_the_best_model(tiny, tmp_path, monkeypatch):
-    """Epochs 1 | 2 3 | 4 5 | 6 7 and one that is left over; section 6, item 12: the model learns on with dropout on."""
-    seen = watch_rounds(monkeypatch)
-    metrics = [0.1, 0.5, 0.4, 0.4, 0.3, 0.6, 0.2, 0.2]
-    trainer, after = rounds_trainer(tiny, tmp_path, metrics, 8, monkeypatch, rounds=3, warm_up=1, decay=0.5)
-    trainer.train()
-    assert len(after) == 8
-    assert len(seen) == 3  # also if epochs are left over
-    assert same(seen[0][0], after[0])
-    assert same(seen[1][0], after[1])  # the best so far was after epoch 2
-    assert not same(seen[1][0], after[2])
-    assert same(seen[2][0], after[1])
-    assert [options["seed"] for _, options in seen] == [3, 4, 5]
-    assert [options["rate"] for _, options in seen] == [1.0, 0.5, 0.25]
-    assert all(options["epochs"] == 1 and options["records"] == 16 for _, options in seen)
-    assert trainer.model.training
-    logs = [log for log in trainer.state.log_history if "learning_rate" in log]
-    rates = {round(log["epoch"] * 2): log["learning_rate"] for log in logs}
-    assert [rates[step] for step in range(1, 17)] == pytest.approx([0.05] * 6 + [0.025] * 4 + [0.0125] * 6)
-
-
-def test_the_stop_rule_fires(tiny, tmp_path, monkeypatch):
-    """Section 6, item 13: two rounds without a better dev metric; what the warm-up did not bring does not count."""
-    seen = watch_rounds(monkeypatch)
-    metrics = [0.5, 0.4, 0.4, 0.4, 0.6, 0.6, 0.5, 0.5, 0.9, 0.9]
-    trainer, after = rounds_trainer(tiny, tmp_path, metrics, 10, monkeypatch, rounds=7, warm_up=3, stop=3)
-    trainer.train()
-    assert len(after) == 8  # epoch 5 is the best; 6, 7 and 8 are not better
-    assert len(seen) == 5
-    trainer, after = rounds_trainer(tiny, tmp_path, metrics, 10, monkeypatch, rounds=7, warm_up=3)
-    trainer.train()
-    assert len(after) == 10
-
-
-def test_rounds_wait_until_the_metric_rests(tiny, tmp_path, monkeypatch):
-    seen = watch_rounds(monkeypatch)
-    metrics = [0.1, 0.2, 0.2, 0.3, 0.2, 0.1]
-    trainer, _ = rounds_trainer(tiny, tmp_path, metrics, 6, monkeypatch, rounds=1, warm_up="rest", patience=2)
-    trainer.train()
-    assert [log["step"] for log in trainer.state.log_history if "alignment" in log] == []
-    assert seen == []
-    trainer, after = rounds_trainer(tiny, tmp_path, metrics, 6, monkeypatch, rounds=1, warm_up="rest", patience=1)
-    trainer.train()
-    assert len(seen) == 1
-    assert same(seen[0][0], after[2])
-    assert [log["step"] for log in trainer.state.log_history if "alignment" in log] == [7, 8, 9, 10, 11, 12]
-
-
-def test_rounds_are_written_and_read(tiny, tmp_path):
-    trainer = trainer_of(tiny, tmp_path / "work", Alignment("diffmask"))
-    learner = trainer.data_collator.learner
-    extractors = [diffmask.new_extractor(learner.scorer, [], seed=seed) for seed in (0, 1)]
-    one, other = (Rounds(objective_for(learner, [], None), [], extractor, 0) for extractor in extractors)
-    one.state = State(2, 0.5, 3, [0.1])
-    one.save(tmp_path)
-    other.load(tmp_path / "nothing")
-    assert other.state == State()
-    other.load(tmp_path)
-    assert other.state == one.state
-    assert other.extractor.hash == one.extractor.hash == Extractor.load(tmp_path / "extractor.safetensors").hash
 
 
 def test_multipliers_rise_where_the_answer_changes_and_stay_at_least_0(tiny):
@@ -685,16 +516,16 @@ def test_multipliers_rise_where_the_answer_changes_and_stay_at_least_0(tiny):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"by": "lime"}, "--align: 'lime': expected one of gradient, "),
-        ({"loss": "mse"}, "--align: 'mse': expected one of margin, "),
+        ({"by": "lime"}, "--align 'lime': expected one of gradient, "),
+        ({"loss": "mse"}, "--align-loss 'mse': expected one of margin, "),
         ({"warm_up": "soon"}, "warm-up 'soon': expected a number of epochs, or rest"),
         ({"warm_up": -1}, "warm-up -1: expected a number of epochs, or rest"),
-        ({"alpha": -1.0}, "alpha -1.0: expected at least 0"),
-        ({"alpha": float("nan")}, "alpha nan: expected at least 0"),
-        ({"alpha": float("inf")}, "alpha inf: expected at least 0"),
-        ({"margin": -0.1}, "margin -0.1: expected at least 0"),
-        ({"most": 1.5}, "most 1.5: expected at least 1e-09 and at most 1"),
-        ({"decay": 0.0}, "decay 0.0: expected at least 1e-09"),
+        ({"alpha": -1.0}, "alpha -1: expected a finite number of at least 0"),
+        ({"alpha": float("nan")}, "alpha nan: expected a finite number"),
+        ({"alpha": float("inf")}, "alpha inf: expected a finite number"),
+        ({"margin": -0.1}, "margin -0.1: expected a finite number of at least 0"),
+        ({"most": 1.5}, "most 1.5: expected a number above 0 and at most 1"),
+        ({"decay": 0.0}, "decay 0: expected a finite number above 0"),
         ({"by": "gradient", "margin": 2.0}, "margin 2: the loss order has no margin; those that have one: margin, "),
         ({"by": "attention", "margin": 0.5}, "margin 0.5: the loss kl has no margin"),
         ({"by": "gradient", "draws": 3}, "draws: a setting of input-marginalisation, not of gradient"),
@@ -702,7 +533,7 @@ def test_multipliers_rise_where_the_answer_changes_and_stay_at_least_0(tiny):
         ({"by": "occlusion", "rounds": 2}, "rounds: a setting of diffmask, not of occlusion"),
         ({"loss": "ratio"}, "loss ratio: is for scores from 0 on, and those of input-marginalisation have a sign"),
         ({"by": "attention", "loss": "sign"}, "loss sign: is for scores with a sign, and those of attention have none"),
-        ({"extractor_rate": -1.0}, "extractor_rate -1.0: expected at least 1e-09"),
+        ({"extractor_rate": -1.0}, "extractor_rate -1: expected a finite number above 0"),
         *[({name: 0}, f"{name} 0: expected at least 1") for name in ("patience", "every", "draws", "rounds")],
     ],
 )  # fmt: skip

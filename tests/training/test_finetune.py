@@ -22,6 +22,7 @@ from raison.records import InputError, Record
 from raison.testbed import make_corpus
 from raison.training import Config, few_shot, finetune
 from raison.training.finetune import label_names
+from raison.training.runs import begin, expect_parts, parts_of
 from stopping import Stop, stop_at
 
 LABELS = ("positive", "neutral", "negative")
@@ -199,6 +200,30 @@ def test_an_interrupted_training_is_not_mixed_with_another(base, data, tmp_path)
 
 
 # ----------------------------------------------------------------------------------------------------- models, records
+
+
+def test_of_several_processes_the_first_one_makes_the_folder(tmp_path, monkeypatch):
+    """Another may find it half made."""
+    work = tmp_path / "out.part"
+    work.mkdir()
+    monkeypatch.setenv("RANK", "1")
+    begin(work, {"config": 1})
+    assert not any(work.iterdir())
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(InputError, match="with other settings"):
+        begin(work, {"config": 1})
+
+
+@pytest.mark.parametrize(
+    ("processes", "accumulate", "told"),
+    [("1", 3, "3 equal parts$"), ("3", 1, r"3 equal parts \(1 for each of 3 processes\)$"), ("2", 8, "16 equal parts")],
+)
+def test_a_step_is_shared_evenly(monkeypatch, processes, accumulate, told):
+    monkeypatch.setenv("WORLD_SIZE", processes)
+    with pytest.raises(InputError, match=f"batch 8: can't be computed in {told}"):
+        expect_parts(8, accumulate)
+    parts = parts_of(Config(batch=48, accumulate=accumulate))
+    assert parts["per_device_train_batch_size"] * accumulate * int(processes) == 48
 
 
 def test_an_encoder_gets_a_head_drawn_by_the_seed(base, data, tmp_path):

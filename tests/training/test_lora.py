@@ -608,3 +608,25 @@ def test_a_folder_without_a_model_is_said_in_a_line(tmp_path):
     with pytest.raises(InputError, match="unknown task"):
         finetune_lora(tmp_path / "nowhere", "sentimant", TRAIN, tmp_path / "out", config=QUICK)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["mask-augmented", "label-and-rationale"])
+def test_two_processes_train_the_same_adapter(base, tmp_path, recipe):
+    """Eleven records or more in steps of four: a step holds as many, and the last is short."""
+    config = msgspec.structs.replace(QUICK, batch=4, dropout=0.0, recipe=recipe)
+    (tmp_path / "two.py").write_text(f"""
+import msgspec, torch
+from raison.records import Record
+from raison.training import LoraConfig, finetune_lora
+torch.set_num_threads(1)
+records = msgspec.json.decode({msgspec.json.encode(TRAIN[:11])!r}, type=list[Record])
+config = msgspec.json.decode({msgspec.json.encode(config)!r}, type=LoraConfig)
+finetune_lora({str(base)!r}, "sentiment", records, {str(tmp_path / "two")!r}, config=config)
+""")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run([*command, str(tmp_path / "two.py")], check=False, capture_output=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    finetune_lora(base, "sentiment", TRAIN[:11], tmp_path / "one", config=config)
+    one, two = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("one", "two"))
+    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-5

@@ -277,6 +277,27 @@ def test_scores_are_those_of_each_record_alone(learners, kind, by):
     assert compared >= 2
 
 
+@pytest.mark.parametrize("kind", MODELS)
+def test_losses_of_levels_see_the_whole_weight_of_evidence(learners, kind):
+    """lo p(y | x) - lo m, section 1.4; where two are compared its first term, which both have, is left out."""
+    learner = learners(kind)
+    taught = {}
+    for loss in ("squared-error", "margin"):
+        rows, teacher, data, collated = prepare(learner, kind, "input-marginalisation", loss=loss)
+        taught[loss] = teacher(learner, step_of(collated(range(4))))
+    for index, row in enumerate(rows):
+        alone, drawn = Alone(learner, row), data[index][1]
+        if not len(drawn["replaced"]):
+            assert not taught["squared-error"].valid[index].any()
+            continue
+        with torch.no_grad():
+            chance = alone.chance(row.tokens.ids)
+        wanted = np.log2(chance / (1 - chance)) + by_marginalisation(alone, drawn)
+        np.testing.assert_allclose(taught["squared-error"].scores[index].detach(), wanted, atol=1e-4, rtol=2e-3)
+    gaps = [found.scores[:, 0] - found.scores[:, 1] for found in taught.values()]
+    torch.testing.assert_close(*gaps, atol=1e-4, rtol=1e-3)
+
+
 @pytest.mark.parametrize(("kind", "by"), CASES)
 def test_company_and_padding_change_nothing(learners, kind, by):
     learner = learners(kind)

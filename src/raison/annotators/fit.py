@@ -107,7 +107,7 @@ def _settings(config: Any, run: Run, items: int) -> Any:
         "greater_is_better": True,
         "eval_on_start": last_checkpoint(part_of(run.folder)) is None,
     }
-    settings = arguments(
+    return arguments(
         config,
         part_of(run.folder),
         None,
@@ -118,9 +118,6 @@ def _settings(config: Any, run: Run, items: int) -> Any:
         use_cpu=not torch.cuda.is_available(),
         **(chosen if run.measure else {}),
     )
-    if settings.n_gpu > 1:  # one process takes one device: copies of the model would not find their places
-        settings._n_gpu = 1
-    return settings
 
 
 def make_trainer(

@@ -218,16 +218,20 @@ def load_masked_lm(name: str, model: Scorer) -> Any:
     """Load the masked language model that `candidates_of` asks, onto the device of the model.
 
     Raises:
-        InputError: there is no such model, or its tokenizer is not the model's.
+        InputError: there is no such model, or it has no head, or its tokenizer is not the model's.
     """
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 
     expect_folder(name)
     try:
         vocabulary = AutoTokenizer.from_pretrained(name).get_vocab()
-        network: Any = AutoModelForMaskedLM.from_pretrained(name, use_safetensors=True)
+        load: Any = AutoModelForMaskedLM.from_pretrained  # gives two things with `output_loading_info`
+        network, found = load(name, use_safetensors=True, output_loading_info=True)
     except LOADING_ERRORS as error:
         raise InputError(f"{name}: can't be loaded as a masked language model ({first_line(error)})") from None
+    if found["missing_keys"]:
+        lacking = min(found["missing_keys"])
+        raise InputError(f"{name}: not a masked language model: the file of weights lacks {lacking}")
     if vocabulary != model.tokenizer.get_vocab() or model.tokenizer.mask_token_id is None:
         raise InputError(f"{name}: its tokens are not those of {model.name}")
     return network.eval().to(model.device)

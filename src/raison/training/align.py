@@ -6,13 +6,14 @@ UIMER (Chen et al. 2023): L = task loss + alpha * alignment(attribution(model, x
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
+import msgspec
 import numpy as np
 import torch
 
 from raison.attribution.diffmask import BATCH, new_extractor
-from raison.attribution.marginalisation import Replacer, make_replacer
+from raison.attribution.marginalisation import Replacement, Replacer, Weights, make_replacer
 from raison.rationales import check_people, confidence, voted_rationale
 from raison.records import InputError, Record
 from raison.training.aligned import Alignment, Measure, Objective, make_trainer
@@ -35,7 +36,7 @@ LOSS_OF = {  # the loss that goes with each attribution where no other is named
     **Gradients.LOSS,
     "attention": Attention.loss,
     "occlusion": Occlusion.loss,
-    "input-marginalisation": InputMarginalisation.loss,
+    "input-marginalisation": InputMarginalisation.LOSS,
     "diffmask": DiffMask.LOSS,
 }
 TEACHERS = tuple(LOSS_OF)
@@ -44,11 +45,14 @@ OF = {  # settings that one attribution alone reads
     "input-marginalisation": ("replacement", "draws", "fresh", "doze", "weights", "most"),
     "diffmask": ("gate", "rounds", "extractor_epochs", "extractor_rate", "decay", "stop"),
 }
-RANGES = {
-    **dict.fromkeys(("patience", "every", "draws", "rounds", "extractor_epochs"), (1, math.inf)),
-    **dict.fromkeys(("alpha", "margin", "ramp", "stop", "doze"), (0, 1e9)),
-    **dict.fromkeys(("extractor_rate", "decay"), (1e-9, 1e9)),
-    "most": (1e-9, 1),
+RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {  # what is expected, and whether a value is that
+    **dict.fromkeys(
+        ("patience", "every", "draws", "rounds", "extractor_epochs"), ("at least 1", lambda value: value >= 1)
+    ),
+    **dict.fromkeys(("ramp", "stop", "doze"), ("at least 0", lambda value: value >= 0)),
+    **dict.fromkeys(("alpha", "margin"), ("a finite number of at least 0", lambda value: 0 <= value < math.inf)),
+    **dict.fromkeys(("extractor_rate", "decay"), ("a finite number above 0", lambda value: 0 < value < math.inf)),
+    "most": ("a number above 0 and at most 1", lambda value: 0 < value <= 1),
 }
 CONFIDENT = 1.0  # of a rationale that one person alone has given
 
@@ -56,6 +60,14 @@ CONFIDENT = 1.0  # of a rationale that one person alone has given
 def loss_of(alignment: Alignment) -> str:
     """Name the loss of an alignment: the one that it names, else its attribution's own."""
     return alignment.loss or LOSS_OF[alignment.by]
+
+
+def told_of(alignment: Alignment) -> dict[str, Any]:
+    """Give what a training's file says of an alignment: its settings, with the loss and margin that they come to."""
+    loss, margin = loss_of(alignment), alignment.margin
+    if margin is None and takes_margin(loss):
+        margin = inspect.signature(LOSSES[loss]).parameters["margin"].default
+    return {**msgspec.to_builtins(alignment), "loss": loss, "margin": margin}
 
 
 def takes_margin(loss: str) -> bool:
@@ -74,18 +86,21 @@ def check_alignment(alignment: Alignment) -> Alignment:
     Raises:
         InputError: a name is unknown, a number is out of range, or a setting does not go with the attribution or loss.
     """
-    for said, known in ((alignment.by, TEACHERS), (alignment.loss, (None, *LOSSES))):
+    for option, said, known in (("align", alignment.by, TEACHERS), ("align-loss", alignment.loss, (None, *LOSSES))):
         if said not in known:
-            raise InputError(f"--align: {said!r}: expected one of {', '.join(filter(None, known))}")
+            raise InputError(f"--{option} {said!r}: expected one of {', '.join(filter(None, known))}")
     warm_up = alignment.warm_up
     if (isinstance(warm_up, str) and warm_up != "rest") or (isinstance(warm_up, int) and warm_up < 0):
         raise InputError(f"warm-up {warm_up!r}: expected a number of epochs, or rest")
-    for name, (least, most) in RANGES.items():
+    for name, (expected, fits_in) in RANGES.items():
         value = getattr(alignment, name)
-        if value is not None and not least <= value <= most:
-            upper = "" if math.isinf(most) else f" and at most {most:g}"
-            raise InputError(f"{name} {value}: expected at least {least:g}{upper}")
+        if value is not None and not fits_in(value):
+            raise InputError(f"{name} {value:g}: expected {expected}")
     _check_pairing(alignment)
+    kind = alignment.replacement.partition(":")[0]
+    for name, said, known in (("replacement", kind, Replacement), ("weights", alignment.weights, Weights)):
+        if said not in get_args(known):
+            raise InputError(f"{name} {said!r}: expected {', '.join(get_args(known))}")
     return alignment
 
 
@@ -186,15 +201,23 @@ def _why_none(rows: Sequence[Example], alignment: Alignment) -> str:
     return f"the loss {loss_of(alignment)} compares words, and all of a record's have the same votes"
 
 
-def examples(learner: Learner, records: Sequence[Record], alignment: Alignment | None = None) -> list[Example]:
+def examples(
+    learner: Learner, records: Sequence[Record], alignment: Alignment | None = None, *, drawn: bool = False
+) -> list[Example]:
     """Make examples of records.
 
     A record where nobody was asked for words, or nobody marked one, has no rationale: it takes part in the task alone.
 
+    Args:
+        learner: encodes them, and knows their labels.
+        records: the records.
+        alignment: says whose rationales are taken; None = nobody's.
+        drawn: they are a few of many, in which the people whom the alignment names may be missing.
+
     Raises:
-        InputError: a label is not the model's, or the alignment names people who are not in the records.
+        InputError: a label is not the model's, or the alignment names people who are not in records that are not drawn.
     """
-    if alignment is not None:
+    if alignment is not None and not drawn:
         check_people(records, alignment.people)
     rows: list[Example] = []
     for record, tokens in zip(records, learner.encode(records), strict=True):
@@ -228,7 +251,7 @@ def teacher_of(
         return Occlusion(Replacer("mask", learner.tokenizer))
     corpus = [row.tokens for row in rows]
     replacer = make_replacer(alignment.replacement, learner.scorer, corpus, alignment.weights)
-    return InputMarginalisation(replacer, alignment.draws, alignment.most, fresh=alignment.fresh)
+    return InputMarginalisation(replacer, alignment.draws, alignment.most, alignment.loss, fresh=alignment.fresh)
 
 
 def measure_of(learner: Learner, dev: Sequence[Record], curve: Curve | None = None, most: int = 100) -> Measure | None:

@@ -20,10 +20,11 @@ from raison.training.costs import Costs
 from raison.training.doze import Dozing, add_dozing, dozing_of
 from raison.training.learners import IGNORED, Learner
 from raison.training.losses import LOSSES, defined
-from raison.training.runs import counting, evaluated
+from raison.training.runs import counting, evaluated, weigh
 from raison.training.teachers import Example, Step, Teacher, stacked
 
 Measure = Callable[[], Mapping[str, float | None]]
+TOLD = ("task", "alignment", "active")
 
 
 class Alignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,9 +62,12 @@ class Alignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Give the epochs that the alignment takes part in, at most, of all those of a training."""
         return max(0, int(epochs) - (self.warm_up if isinstance(self.warm_up, int) else self.patience + 1))
 
-    def each(self, epochs: float) -> int:
-        """Give the epochs of one round, of all those of a training."""
-        return max(1, int(epochs - (self.warm_up if isinstance(self.warm_up, int) else 0)) // self.rounds)
+    def each(self, epochs: float, start: int) -> int:
+        """Give the epochs of one round, of those that a training has left when its warm-up ends; 1 at least.
+
+        What can't be divided is left to the last round. Of fewer epochs than rounds there are as many rounds as epochs.
+        """
+        return max(1, int(epochs - start) // self.rounds)
 
     def share(self, epoch: float, metrics: Sequence[float]) -> float:
         """Give the part of alpha that is in force.
@@ -130,7 +134,10 @@ class Collator:
         self.learner, self.loss = learner, loss
 
     def __call__(self, given: Sequence[tuple[Example, dict[str, Any]]]) -> dict[str, Tensor]:
-        """Give the tensors of a `Step`, one by one, and the weight `counted` (rows,) of each record's rationale."""
+        """Give the tensors of a `Step`, one by one, and the weights of each record, and of its rationale.
+
+        `weight` and `counted`, (rows,) each; see `raison.training.runs.weigh`.
+        """
         rows = [row for row, _ in given]
         batch = self.learner.pad([row.tokens for row in rows])
         words = max(1, *(len(row.tokens.grid) for row in rows))
@@ -150,7 +157,8 @@ class Collator:
         if "replaced_of" in drawn:
             taking_part = torch.isin(torch.arange(len(rows)), drawn["replaced_of"])
             known &= taking_part | drawn.get("sleeps", torch.tensor(False))  # who sits out has the loss 0
-        return {"input_ids": found.pop("ids"), **found, "counted": confidence * known, **drawn}
+        weights = {"weight": torch.ones(len(rows)), "counted": confidence * known}
+        return {"input_ids": found.pop("ids"), **found, **weights, **drawn}
 
 
 def _gold(rows: Sequence[Example], words: int) -> Tensor:
@@ -165,7 +173,7 @@ def step_of(inputs: Mapping[str, Tensor]) -> Step:
     """Put a collated batch together again."""
     batch = Batch(inputs["input_ids"], *(inputs[name] for name in Batch._fields[1:]))
     named = {name: inputs[name] for name in ("word", "gold", "target", "valid")}
-    known = {"input_ids", "counted", *Batch._fields, *named}
+    known = {"input_ids", "weight", "counted", *Batch._fields, *named}
     return Step(batch, **named, drawn={name: part for name, part in inputs.items() if name not in known})
 
 
@@ -200,12 +208,17 @@ class Objective:
             share: the part of alpha that is in force.
         """
         step, counted = step_of(inputs), inputs["counted"]
+
+        def of_task(logits: Tensor) -> Tensor:
+            weight = inputs["weight"]
+            losses = self.learner.losses(logits, step.gold) * weight
+            return self._tell("task", losses.sum(), float(weight.sum())) / totals[0]
+
         with self.learner.through(run):
             if not self.teacher or not share:
-                logits = self.learner.forward(step.batch, step.word).logits
-                return self._tell("task", self.learner.losses(logits, step.gold).sum(), len(step.gold)) / totals[0]
+                return of_task(self.learner.forward(step.batch, step.word).logits)
             taught = self.teacher(self.learner, step)
-        task = self._tell("task", self.learner.losses(taught.logits, step.gold).sum(), len(step.gold)) / totals[0]
+        task = of_task(taught.logits)
         assert self.name is not None
         losses = LOSSES[self.name](taught.scores, taught.target, taught.valid, **self.settings)
         if self.dozing is not None:
@@ -231,20 +244,28 @@ class Objective:
         self._told[what] = (before[0] + float(total.detach()), before[1] + size)
         return total
 
-    def told(self) -> dict[str, float]:
-        """Give what has been seen since last, of this process: means over records of `task`, and of `alignment`.
+    def told(self, added: Callable[[Tensor], Tensor] = lambda sums: sums) -> dict[str, float]:
+        """Give what has been seen since last: means over records of `task`, and of `alignment`.
 
         `active` is the share of rationales whose loss is not 0. Of these two nothing is said where there were none.
-        """
-        means = {what: total / size for what, (total, size) in self._told.items() if size}
-        self._told = {}
-        return means
 
-    def logged(self, logs: dict[str, float]) -> dict[str, float]:
-        """Give a trainer's log of its loss with what has been seen since last and what it cost; others as is."""
+        Args:
+            added: adds up the sums (3, 2) of all processes.
+        """
+        sums = torch.tensor([self._told.get(what, (0.0, 0.0)) for what in TOLD], dtype=torch.float64)
+        self._told = {}
+        return {what: total / size for what, (total, size) in zip(TOLD, added(sums).tolist(), strict=True) if size}
+
+    def logged(self, logs: dict[str, float], added: Callable[[Tensor], Tensor] = lambda sums: sums) -> dict[str, float]:
+        """Give a trainer's log of its loss with what has been seen since last and what it cost; others as is.
+
+        Args:
+            logs: the trainer's.
+            added: see `told`; costs are of this process.
+        """
         if "loss" not in logs:
             return logs
-        return {**logs, **self.told(), **(self.costs.told() if self.teacher else {})}
+        return {**logs, **self.told(added), **(self.costs.told() if self.teacher else {})}
 
     def share(self, step: int, epoch: float, metrics: Sequence[float]) -> float:
         """Give the part of alpha in force at a step, see `Alignment.share`; 0 where alpha is."""
@@ -294,6 +315,23 @@ def timed_step(trainer: Any, objective: Objective, inputs: Mapping[str, Tensor],
     return objective.costs.batch(step, alone, aligned=aligned)
 
 
+def step_totals(trainer: Any, batches: Sequence[dict[str, Any]], device: torch.device) -> Tensor:
+    """Weigh the records of a step's batches, and give what all weigh, and their rationales, by the process: (2,)."""
+    weigh(trainer, batches, "gold")
+    for batch in batches:
+        batch["counted"] = batch["counted"] * batch["weight"]
+    sums = [torch.stack([batch[name].sum() for batch in batches]).sum() for name in ("weight", "counted")]
+    return trainer.accelerator.reduce(torch.stack(sums).to(device), "mean")  # gradients are averaged over processes
+
+
+def added_up(trainer: Any, sums: Tensor) -> Tensor:
+    """Add up the sums of all processes."""
+    if trainer.accelerator.num_processes == 1:
+        return sums
+    total: Tensor = trainer.accelerator.reduce(sums.to(trainer.args.device))
+    return total.cpu()
+
+
 def make_trainer(objective: Objective, rows: Sequence[Example], settings: Any, measure: Measure | None = None) -> Any:
     """Give Hugging Face's trainer with both losses.
 
@@ -310,9 +348,7 @@ def make_trainer(objective: Objective, rows: Sequence[Example], settings: Any, m
 
         def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
             batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-            counted = float(sum(batch["counted"].sum() for batch in batches))
-            totals = torch.tensor([float(sum(len(batch["gold"]) for batch in batches)), counted], device=device)
-            return batches, self.accelerator.reduce(totals, "mean")  # gradients are averaged over processes
+            return batches, step_totals(self, batches, device)
 
         def training_step(self, model: Any, inputs: Any, *rest: Any, **named: Any) -> Any:
             inputs = self._prepare_inputs(inputs)
@@ -332,7 +368,7 @@ def make_trainer(objective: Objective, rows: Sequence[Example], settings: Any, m
             """Write what else a checkpoint needs; its state, which says that it is whole, is written after that."""
 
         def log(self, logs: dict[str, float], *rest: Any, **named: Any) -> None:
-            super().log(objective.logged(logs), *rest, **named)
+            super().log(objective.logged(logs, partial(added_up, self)), *rest, **named)
 
         def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
             return evaluated(self, measure() if measure else {})

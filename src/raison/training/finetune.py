@@ -19,11 +19,23 @@ from raison.training.align import (
     measure_of,
     objective_for,
     rationales_of,
+    told_of,
     trainer_for,
 )
 from raison.training.aligned import Alignment
 from raison.training.learners import LabelLearner, Learner
-from raison.training.runs import Progress, arguments, begin, finish, is_done, part_of, run, watch
+from raison.training.runs import (
+    Progress,
+    arguments,
+    begin,
+    expect_parts,
+    finish,
+    is_done,
+    part_of,
+    parts_of,
+    run,
+    watch,
+)
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -116,7 +128,7 @@ def fit(  # noqa: PLR0917
     _check(config)
     expect_schedule(alignment, job.dev, config.epochs, config.patience)
     said = {**job.said, **msgspec.to_builtins(config)}
-    said |= {} if alignment is None else {"alignment": msgspec.to_builtins(alignment)}
+    said |= {} if alignment is None else {"alignment": told_of(alignment)}
     frame = provenance({"command": "train", **said}, job.train, {})
     frame["dev"] = {"records": len(job.dev), "sha256": hash_records(job.dev)}
     folder = Path(out)
@@ -124,8 +136,7 @@ def fit(  # noqa: PLR0917
     if is_done(folder, frame):
         return
     batches: dict[str, Any] = {
-        "per_device_train_batch_size": config.batch // config.accumulate,
-        "gradient_accumulation_steps": config.accumulate,
+        **parts_of(config),
         "use_cpu": not torch.accelerator.is_available(),  # says that bfloat16 on the CPU is meant
         "warmup_steps": math.ceil(len(job.train) / config.batch) * config.epochs // 10,
     }
@@ -150,8 +161,7 @@ def _check(config: Config) -> None:
     counts = (config.epochs, config.batch, config.accumulate, config.shots or 1, config.patience or 1)
     if min(counts) < 1 or config.seed < 0:
         raise InputError("epochs, batch, accumulate, shots and patience must be at least 1, and the seed at least 0")
-    if config.batch % config.accumulate:
-        raise InputError(f"batch {config.batch}: can't be computed in {config.accumulate} equal parts")
+    expect_parts(config.batch, config.accumulate)
     if config.bf16 and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
         raise InputError("bf16: this device can't compute in bfloat16")
 

@@ -34,12 +34,15 @@ from raison.training.runs import (
     begin,
     counting,
     evaluated,
+    expect_parts,
     finish,
     is_done,
     last_checkpoint,
     part_of,
+    parts_of,
     run,
     watch,
+    weigh,
 )
 
 WARM_UP = 0.03  # share of the steps in which the learning rate rises
@@ -126,7 +129,7 @@ def finetune_lora(  # noqa: PLR0917
     held_out = [record for record in dev if record.label is not None]
     align.expect_schedule(alignment, held_out, config.epochs, config.patience)
     frame = _frame((str(model), task, names, config), chosen, held_out, request)
-    frame["config"] |= {} if alignment is None else {"alignment": msgspec.to_builtins(alignment)}
+    frame["config"] |= {} if alignment is None else {"alignment": align.told_of(alignment)}
     frame["kept_out"] = {"records": len(keep_out), "sha256": hash_records(keep_out), "left_out": left_out}
     folder, loading = Path(out), _loading(config, trust_remote_code)
     if not is_done(folder, frame):
@@ -167,8 +170,7 @@ def _checked(config: LoraConfig) -> LoraConfig:
             raise InputError(f"{name} {value}: expected at least 1")
     if not 0 <= config.dropout < 1 or config.seed < 0 or config.watch < 0:
         raise InputError("dropout must be at least 0 and below 1, seed and watch at least 0")
-    if config.batch % config.accumulate:
-        raise InputError(f"batch {config.batch}: can't be computed in {config.accumulate} equal parts")
+    expect_parts(config.batch, config.accumulate)
     if config.mask is not None and config.recipe != "mask-augmented":
         raise InputError(f"mask {config.mask!r}: only the recipe mask-augmented takes one")
     able = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
@@ -288,13 +290,15 @@ def _trainer(
 
         def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
             batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-            rows = torch.tensor(float(sum(len(batch["answers"]) for batch in batches)), device=device)
+            weigh(self, batches, "answers")
+            rows = torch.stack([batch["weight"].sum() for batch in batches]).sum().to(device)
             return batches, self.accelerator.reduce(rows, "mean")  # gradients are averaged over processes
 
         def compute_loss(
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
-            return answer_losses(self.accelerator.unwrap_model(model), inputs, model).sum() / num_items_in_batch
+            losses = answer_losses(self.accelerator.unwrap_model(model), inputs, model)
+            return (losses * inputs["weight"]).sum() / num_items_in_batch
 
         def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
             return evaluated(self, measure() if measure else {})
@@ -315,18 +319,14 @@ def _trainer(
 
 def _settings(config: LoraConfig, work: Path, size: int, *, has_dev: bool) -> Any:
     steps = math.ceil(size / config.batch) * config.epochs
-    found = arguments(
+    return arguments(
         config,
         work,
         LabelLearner.metric if has_dev else None,
-        per_device_train_batch_size=config.batch // config.accumulate,
-        gradient_accumulation_steps=config.accumulate,
+        **parts_of(config),
         lr_scheduler_type="cosine",
         warmup_steps=math.ceil(steps * WARM_UP),
         label_names=["answers"],
         use_cpu=not torch.cuda.is_available(),
         eval_on_start=has_dev and last_checkpoint(work) is None,
     )
-    if found.n_gpu > 1:  # one process takes one device: copies of the model would not find their places
-        found._n_gpu = 1
-    return found

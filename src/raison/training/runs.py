@@ -7,7 +7,7 @@ its name, and `raison.json` also has what came of it.
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import msgspec
 import torch
 
 from raison.records import InputError, write_json
+from raison.runs import processes
 
 RUN = "raison.json"  # in the model's folder: what it was trained with, and how that went
 CAME_OF_IT = ("history", "counts", "rationales")  # keys of that file which are known only afterwards
@@ -37,16 +38,18 @@ def is_done(folder: Path, frame: dict[str, Any]) -> bool:
     if _frame_of(folder) != _plain(frame):
         raise InputError(f"{folder}: exists already and was made from something else; choose another folder")
     if part_of(folder).exists():  # stopped after the model had got its name
-        shutil.rmtree(part_of(folder))
+        shutil.rmtree(part_of(folder), ignore_errors=True)  # another process may be at it, too
     return True
 
 
 def begin(work: Path, frame: dict[str, Any]) -> None:
-    """Make the folder of a training, or find it as an interruption left it.
+    """Make the folder of a training, or find it as an interruption left it; of several processes the first one does.
 
     Raises:
         InputError: it is of another training.
     """
+    if processes()[0]:
+        return
     if work.exists() and _frame_of(work) != _plain(frame):
         raise InputError(f"{work}: an interrupted training with other settings is here; finish it or remove it")
     write_json(work / RUN, frame)
@@ -102,8 +105,45 @@ def finish(trainer: Any, tokenizer: Any, folder: Path, told: dict[str, Any], **s
     shutil.rmtree(work)
 
 
+def expect_parts(batch: int, accumulate: int) -> None:
+    """Refuse a step that can't be shared evenly.
+
+    Raises:
+        InputError: by all processes, and by the parts that each computes one after the other.
+    """
+    parts = accumulate * processes()[1]
+    if batch % parts:
+        of = f" ({accumulate} for each of {processes()[1]} processes)" if processes()[1] > 1 else ""
+        raise InputError(f"batch {batch}: can't be computed in {parts} equal parts{of}")
+
+
+def parts_of(config: Any) -> dict[str, int]:
+    """Give the trainer's arguments that make a step of `config.batch` records, whatever the number of processes."""
+    each = config.batch // (config.accumulate * processes()[1])
+    return {"per_device_train_batch_size": each, "gradient_accumulation_steps": config.accumulate}
+
+
+def weigh(trainer: Any, batches: Sequence[dict[str, Any]], rows: str) -> None:
+    """Give the records of a step's batches their `weight` (rows,), so that each counts once in an epoch.
+
+    Several processes get as many batches, of one size; what they lack at the end, the epoch's first records once more,
+    weighs nothing.
+
+    Args:
+        trainer: Hugging Face's, which has just given the batches.
+        batches: of one process.
+        rows: name of a tensor with a row for each record.
+    """
+    state = trainer.accelerator.gradient_state
+    for index, batch in enumerate(batches):
+        size = real = len(batch[rows])
+        if index == len(batches) - 1 and state.end_of_dataloader and state.remainder > 0:
+            real = state.remainder - trainer.args.process_index * size
+        batch["weight"] = (torch.arange(size, device=batch[rows].device) < real).float()
+
+
 def arguments(config: Any, work: Path, metric: str | None, **more: Any) -> Any:
-    """Give the trainer's arguments.
+    """Give the trainer's arguments. One process takes one device: copies of a model would not find their places.
 
     Args:
         config: has `epochs`, `lr`, `weight_decay`, `bf16` and `seed`.
@@ -119,7 +159,7 @@ def arguments(config: Any, work: Path, metric: str | None, **more: Any) -> Any:
         "metric_for_best_model": metric,
         "greater_is_better": True,
     }
-    return TrainingArguments(
+    found: Any = TrainingArguments(
         output_dir=str(work),
         num_train_epochs=config.epochs,
         learning_rate=config.lr,
@@ -137,6 +177,9 @@ def arguments(config: Any, work: Path, metric: str | None, **more: Any) -> Any:
         **(by_dev if metric else {}),
         **more,
     )
+    if found.n_gpu > 1:
+        found._n_gpu = 1
+    return found
 
 
 def evaluated(trainer: Any, measures: Mapping[str, float | None]) -> dict[str, float]:
@@ -165,7 +208,10 @@ def counting(data: Any) -> Any:
 
 
 def watch(trainer: Any, patience: int | None, progress: Progress | None) -> None:
-    """Stop early if asked to, and report progress instead of printing it."""
+    """Stop early if asked to, and report progress instead of printing it.
+
+    What goes on after an interruption first reports `going_on_after`, an epoch.
+    """
     from transformers import EarlyStoppingCallback, TrainerCallback
     from transformers.trainer_callback import PrinterCallback
 
@@ -177,6 +223,10 @@ def watch(trainer: Any, patience: int | None, progress: Progress | None) -> None
     report = progress
 
     class Reporter(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step:
+                report(state.global_step / max(state.max_steps, 1), {"going_on_after": state.epoch})
+
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             report(state.global_step / max(state.max_steps, 1), {})
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from raison.attribution import states
 from raison.attribution.extractor import Extractor, word_means
 from raison.attribution.gates import log_open
-from raison.attribution.marginalisation import Replacer, marginal_log_odds
+from raison.attribution.marginalisation import Replacer, log_odds, marginal_log_odds
 from raison.models.scorer import Batch
 from raison.models.watch import Layer, watched
 from raison.records import InputError
@@ -207,20 +207,26 @@ class InputMarginalisation:
     """UIMER-IM: the evidence for the gold answer when the rationale is replaced, beside that when other words are.
 
     All rationale words are replaced together, and so are as many other words, drawn at random (Chen et al. 2023,
-    section 3.2). Scores (rows, 2) are weights of evidence a_R and a_N without the term that both have in common; a
-    margin between them is the paper's loss. Soft rationales count from one half on.
+    section 3.2). Scores (rows, 2) are weights of evidence a_R and a_N; a margin between them is the paper's loss. To
+    losses that only compare the two they are given without the term that both have in common. Soft rationales count
+    from one half on.
 
     Args:
         replacer: draws what stands in their place.
         draws: how often.
         most: largest share of a record's words that are taken as its rationale; of more, some are drawn.
+        loss: which loss the scores are for; None = `margin`, the paper's.
         fresh: draw anew in every epoch; else always the same, as the published code does.
     """
 
-    loss = "margin"
+    LOSS = "margin"
+    COMPARING = ("margin", "margin-strongest", "margin-pairs", "kl")  # nothing changes where both scores rise alike
 
-    def __init__(self, replacer: Replacer, draws: int = 4, most: float = 0.5, *, fresh: bool = True) -> None:
+    def __init__(
+        self, replacer: Replacer, draws: int = 4, most: float = 0.5, loss: str | None = None, *, fresh: bool = True
+    ) -> None:
         self.replacer, self.draws, self.most, self.fresh = replacer, draws, most, fresh
+        self.loss = loss or self.LOSS
 
     def draw(self, example: Example, rng: np.random.Generator) -> Drawn:
         """Draw both sets and their replacements; nothing where one of them would be empty."""
@@ -245,6 +251,8 @@ class InputMarginalisation:
         shape = (len(rows), 2, len(of) // max(1, 2 * len(rows)))
         weights = step.drawn["log_weights"].to(log_p).view(shape)
         scores = -marginal_log_odds(log_p.view(shape), log_not.view(shape), weights)
+        if self.loss not in self.COMPARING:
+            scores = scores + log_odds(*learner.odds(logits[rows], step.gold[rows]))[:, None]
         table = scores.new_zeros(len(step.gold), 2).index_put((rows,), scores)
         valid = torch.zeros_like(table, dtype=torch.bool).index_fill(0, rows, value=True)
         return Taught(logits, table, torch.tensor([1.0, 0.0], device=table.device).expand_as(table), valid)
