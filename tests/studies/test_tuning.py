@@ -98,7 +98,7 @@ def test_the_command_tunes_and_says_how_it_went(place, tmp_path, capsys):
 WRONG = {
     "without lora": (["--rank", "4"], "--rank: only with --lora"),
     "kept out without lora": (["--keep-out", "one.jsonl"], "--keep-out: only with --lora"),
-    "task without lora": (["--task", "nli"], "--task: only with --lora"),
+    "task without lora": (["--task", "nli"], "--task nli: expected slots, or nothing"),
     "recipe": (["--lora", "--recipe", "all"], "unknown recipe 'all'"),
     "task": (["--lora", "--task", "nli"], "has no field 'premise'"),
     "nothing left": (["--lora", "--keep-out", "train.jsonl"], "16 are too close to those kept out"),

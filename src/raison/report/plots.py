@@ -120,20 +120,33 @@ def grown(metric: Metric, found: Mapping[str, Sequence[tuple[int, Cell]]], axis:
             rows = [(cell.value, cell.low, cell.high) for _, cell in points]
             y, low, high = ([np.nan if end is None else end for end in ends] for ends in zip(*rows, strict=True))
             _curve(axes, index, name, [at for at, _ in points], (y, low, high), opacity=0.13)
-        _by_powers(axes, {at for points in found.values() for at, _ in points})
+        _by_powers(axes, {at for points in found.values() for at, _ in points}, {})
         legend_below(figure, axes, columns=2)
         return as_svg(figure, f"{metric.title} against {axis}, with intervals; the numbers are in the table.")
 
 
-def _by_powers(axes: Any, places: Collection[float]) -> None:
-    """Make the axis logarithmic, with a tick at each place."""
+def _by_powers(axes: Any, places: Collection[float], named: Mapping[float, str]) -> None:
+    """Make the axis logarithmic, with a tick at each place, which says its value where it has no name."""
     axes.set_xscale("log")
-    axes.set_xticks(sorted(places), [f"{at:g}" for at in sorted(places)])
+    axes.set_xticks(sorted(places), [named.get(at, f"{at:g}") for at in sorted(places)])
     axes.minorticks_off()
 
 
-def gains(found: Mapping[str, Sequence[tuple[float, Estimate]]], axis: str, *, logarithmic: bool = False) -> Markup:
-    """Plot what was gained against what was varied, a curve with a band for each series, and a line at no gain."""
+def gains(
+    found: Mapping[str, Sequence[tuple[float, Estimate]]],
+    axis: str,
+    *,
+    logarithmic: bool = False,
+    named: Mapping[float, str],
+) -> Markup:
+    """Plot what was gained against what was varied, a curve with a band for each series, and a line at no gain.
+
+    Args:
+        found: series -> value of what was varied, and gain.
+        axis: what was varied.
+        logarithmic: whether its axis is, with a tick at each value.
+        named: what such a tick says in the place of its value.
+    """
     with drawing(f"gains {axis} {' '.join(found)}"):
         figure, axes = new_figure(240 + 18 * ((len(found) + 1) // 2), left=40)
         axes.grid(axis="y")
@@ -143,7 +156,7 @@ def gains(found: Mapping[str, Sequence[tuple[float, Estimate]]], axis: str, *, l
             y, low, high = ([np.nan if mark is None else mark for mark in marks] for marks in zip(*rows, strict=True))
             _curve(axes, index, name, [at for at, _ in points], (y, low, high), opacity=0.1)
         if logarithmic:
-            _by_powers(axes, {at for points in found.values() for at, _ in points})
+            _by_powers(axes, {at for points in found.values() for at, _ in points}, named)
         axes.margins(x=0.03)
         legend_below(figure, axes, columns=2)
         return as_svg(figure, f"Gain over the task alone against {axis}, with intervals.")

@@ -238,6 +238,8 @@ def words_request(task: Task, labels: Sequence[str]) -> Request:
 def _progress(reach: Callable[[int], None], say: Callable[[str], None]) -> Progress:
     def progress(share: float, logs: Mapping[str, Any]) -> None:
         reach(round(1000 * share))
+        if "going_on_after" in logs:
+            say(f"going on after epoch {logs['going_on_after']:.0f}")
         if "eval_accuracy" in logs or "eval_f1" in logs:
             found = [f"{name} {_number(logs[key])}" for key, name in NAMES.items() if key in logs]
             say(f"epoch {logs['epoch']:.0f}: {', '.join(found)}")

@@ -19,13 +19,13 @@ import torch
 from raison.models.classifier import Classifier
 from raison.models.slots import bio_tags
 from raison.models.tagger import Tagger
-from raison.records import InputError, Record
+from raison.rationales import VOTES, check_people
+from raison.records import Annotation, InputError, Record
 from raison.runs import digest, hash_records, processes
-from raison.sources.explained import PREFIX as EXPLANATION
-from raison.sources.explained import from_explanations
+from raison.sources.explained import from_explanations, is_derived
 from raison.sources.noise import noisy
 from raison.studies.tuning import curve
-from raison.studies.variants import Settings, TaskName, Variant, around, families, grid, sources_of
+from raison.studies.variants import Settings, TaskName, Variant, around, families, grid, of_shots, sources_of
 from raison.training.align import examples, measure_of, objective_for, trainer_for
 from raison.training.finetune import few_shot, label_names, load_network
 from raison.training.learners import LabelLearner, Learner, TagLearner
@@ -93,12 +93,13 @@ class Study:
         say: is told what is done.
 
     Raises:
-        InputError: the task is unknown.
+        InputError: the task is unknown, or nobody of that name gave rationales in the training records.
     """
 
     def __init__(self, model: str, data: Data, out: str | Path, settings: Settings, say: Say = print) -> None:
         if settings.task not in get_args(TaskName):
             raise InputError(f"unknown task {settings.task!r}; expected {', '.join(get_args(TaskName))}")
+        _expect_people(data.train, settings.people)
         self.model, self.data, self.settings, self.say = model, data, settings, say
         self.store = Store(Path(out))
         self.mark = digest([model, *map(hash_records, data)])
@@ -150,7 +151,8 @@ class Study:
             what: dict[str, Any] = {"seconds": round(seconds, 2), "made_from": variant, **reasons}
             found = Cell(key, part, shots, variant.name, seed, len(records), score, **what)
             self.store.add(found)
-            self.say(f"{part}, {shots} shots, {variant.name}, seed {seed}: {score:.4f} in {seconds:.0f} s")
+            which = f"{variant.name}, {variant.tuned}" if on_dev else variant.name
+            self.say(f"{part}, {of_shots(shots)}, {which}, seed {seed}: {score:.4f} in {seconds:.0f} s")
         return msgspec.structs.replace(found, part=part, variant=variant.name, made_from=variant)
 
     def _records(self, shots: int, seed: int, variant: Variant) -> list[Record]:
@@ -163,18 +165,17 @@ class Study:
         else:
             chosen = everything
         if variant.explained:
-            chosen = [_explained(record) for record in from_explanations(chosen)]
-        if variant.noise is None or not variant.rate:
-            return chosen
+            chosen = _explained(chosen)
         people = self.settings.people
-        names = None if people in ("soft", "majority", "union") else [people]
-        return noisy(chosen, variant.noise, variant.rate, seed, names).records
+        if variant.noise is None or not variant.rate or not any(_has_rationale(record, people) for record in chosen):
+            return chosen
+        return noisy(chosen, variant.noise, variant.rate, seed, None if people in VOTES else [people]).records
 
     def _learner(self, seed: int) -> Learner:
         if self.settings.task == "slots":
-            return TagLearner(Tagger.build(self.model, self.answers, crf=True, seed=seed))
+            return TagLearner(Tagger.build(self.model, self.answers, crf=True, seed=seed, device=str(device())))
         tokenizer, network = load_network(self.model, self.answers, seed, trust=False)
-        return LabelLearner(Classifier(network, tokenizer, labels=self.answers))
+        return LabelLearner(Classifier(network.to(device()), tokenizer, labels=self.answers))
 
     def _reasons(self, learner: Learner) -> dict[str, float | None]:
         """Look at the model's reasons by the first issue's evaluation; not those of taggers."""
@@ -182,29 +183,56 @@ class Study:
             return {}
         people = self.settings.people
         marked = [record for record in self.data.test if _has_rationale(record, people)][: self.settings.watched]
-        return dict(curve(learner.scorer, [_of(record, people) for record in marked]))
+        return dict(curve(learner.scorer, [_of(record, people) for record in marked])) if marked else {}
+
+
+def _expect_people(records: Sequence[Record], people: str) -> None:
+    """Refuse people who gave no rationales; in the few records of a cell they may be missing."""
+    try:
+        check_people((_only(record, lambda note: note.rationale is not None) for record in records), people)
+    except InputError as error:
+        raise InputError(f"--people: {error}") from None
 
 
 def _has_rationale(record: Record, people: str) -> bool:
     return any(spans for note in _of(record, people).annotations for spans in (note.rationale or {}).values())
 
 
-def _explained(record: Record) -> Record:
-    """Keep the annotations that were derived from explanations."""
-    kept = tuple(note for note in record.annotations if (note.annotator or "").startswith(EXPLANATION))
-    return msgspec.structs.replace(record, annotations=kept)
+def _explained(records: Sequence[Record]) -> list[Record]:
+    """Keep the annotations that were derived from explanations: those that a record has, else new ones."""
+    plain = [record for record in records if not any(map(is_derived, record.annotations))]
+    made = {record.id: record for record in from_explanations(plain)}
+    return [_only(made.get(record.id, record), is_derived) for record in records]
+
+
+def _only(record: Record, kept: Callable[[Annotation], bool]) -> Record:
+    return msgspec.structs.replace(record, annotations=tuple(filter(kept, record.annotations)))
 
 
 def _of(record: Record, people: str) -> Record:
     """Keep the annotations of one annotator, if one is named."""
-    if people in ("soft", "majority", "union"):
-        return record
-    kept = tuple(note for note in record.annotations if note.annotator == people)
-    return msgspec.structs.replace(record, annotations=kept)
+    return record if people in VOTES else _only(record, lambda note: note.annotator == people)
 
 
 def _has_rounds(variant: Variant) -> bool:
     return variant.alignment is not None and variant.alignment.rounds > 1
+
+
+def device() -> torch.device:
+    """Give the device that the trainer takes: an accelerator if there is one, of several processes each its own."""
+    return _arguments(tempfile.gettempdir()).device
+
+
+def _arguments(folder: str, **more: Any) -> Any:
+    """Give the trainer's arguments. One process takes one device: copies of a model would not find their places."""
+    from transformers import TrainingArguments
+
+    found: Any = TrainingArguments(
+        output_dir=folder, use_cpu=not torch.accelerator.is_available(), report_to=[], **more
+    )
+    if found.n_gpu > 1:
+        found._n_gpu = 1
+    return found
 
 
 def train(  # noqa: PLR0917
@@ -218,19 +246,21 @@ def train(  # noqa: PLR0917
     """Train a learner in memory, without checkpoints: a cell that is interrupted begins again.
 
     With rounds, dev records are scored after each epoch, since each round but the first goes on from the best model so
-    far. The model that is judged is the last one nevertheless, as of every other variant.
+    far. The model that is judged is the last one nevertheless, as of every other variant. Where no record has a
+    rationale, it is trained for the task alone.
     """
-    from transformers import TrainingArguments
     from transformers.trainer_callback import PrinterCallback
 
-    rows = examples(learner, records, variant.alignment)
+    rows = examples(learner, records, variant.alignment, drawn=True)
+    if all(row.target is None for row in rows):
+        variant = msgspec.structs.replace(variant, alignment=None)
     objective = objective_for(learner, rows, variant.alignment, seed)
     steps = -(-len(rows) // settings.batch) * variant.epochs
     measure = measure_of(learner, dev) if _has_rounds(variant) else None
     watched: dict[str, Any] = {"eval_strategy": "epoch", "metric_for_best_model": learner.metric} if measure else {}
     with tempfile.TemporaryDirectory() as folder:
-        given = TrainingArguments(
-            output_dir=folder,
+        given = _arguments(
+            folder,
             num_train_epochs=variant.epochs,
             learning_rate=variant.lr,
             weight_decay=0.01,
@@ -238,11 +268,9 @@ def train(  # noqa: PLR0917
             warmup_steps=steps // 10,
             seed=seed,
             bf16=settings.bf16,
-            use_cpu=not torch.accelerator.is_available(),
             save_strategy="no",
             logging_strategy="epoch",
             remove_unused_columns=False,
-            report_to=[],
             disable_tqdm=True,
             dataloader_pin_memory=torch.cuda.is_available(),
             **watched,

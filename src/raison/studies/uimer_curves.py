@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from raison.evaluation.statistics import Estimate, student_mean
 from raison.report.plots import gains
 from raison.studies.uimer import Cell
-from raison.studies.variants import Variant
+from raison.studies.variants import Variant, of_shots
 
 ALONE = "task alone"
 AXES = {
@@ -71,12 +71,15 @@ def series_of(cells: Sequence[Cell], part: str) -> dict[str, list[Series]]:
 
 
 def _place(part: str, cell: Cell, variant: Variant) -> tuple[str, str, float]:
-    """Say on which plot, on which curve and at which value of what is varied a cell stands."""
+    """Say on which plot, on which curve and at which value of what is varied a cell stands.
+
+    All shots there are, which has no number, stands at the number of records.
+    """
     family, given = variant.name.split(", ")[0], variant.alignment
     assert given is not None
     if part == "shots":
-        return "", family, cell.shots
-    title = f"{family}, {cell.shots or 'all'} shots"
+        return "", family, cell.shots or cell.records
+    title = f"{family}, {of_shots(cell.shots)}"
     if part == "warm-up":
         return title, family, float(given.warm_up)
     if part == "rounds":
@@ -89,10 +92,13 @@ def _place(part: str, cell: Cell, variant: Variant) -> tuple[str, str, float]:
 def plots_of(cells: Sequence[Cell]) -> Mapping[str, list[tuple[str, Markup]]]:
     """Give the plots of each part that has something to vary: part -> (title, plot)."""
     found: dict[str, list[tuple[str, Markup]]] = {}
+    ticks = {float(cell.records): "all" for cell in cells if not cell.shots}
     for part, axis in AXES.items():
         for title, curves in series_of(cells, part).items():
             if max(len(curve.xs) for curve in curves) > 1:
-                drawn = gains({curve.name: curve.points for curve in curves}, axis, logarithmic=part in LOGARITHMIC)
+                points = {curve.name: curve.points for curve in curves}
+                named = ticks if part == "shots" else {}
+                drawn = gains(points, axis, logarithmic=part in LOGARITHMIC, named=named)
                 found.setdefault(part, []).append((f"{title}: gain against {axis}".lstrip(": "), drawn))
     return found
 

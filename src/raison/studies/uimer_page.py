@@ -8,11 +8,12 @@ import msgspec
 import numpy as np
 from rich.table import Table
 
+from raison.evaluation.faithfulness import MIN_ROOM
 from raison.evaluation.statistics import Estimate, holm, sign_flip, student_mean
 from raison.report.page import render_page, write_page
 from raison.studies.uimer import Cell
 from raison.studies.uimer_curves import ALONE, gains_of, plots_of, turns_of
-from raison.studies.variants import Settings
+from raison.studies.variants import Settings, of_shots
 
 
 class Line(NamedTuple):
@@ -116,5 +117,6 @@ def write_uimer(path: str | Path, cells: Sequence[Cell], settings: Settings) -> 
         "plots": plots_of(cells),
         "turns": turns_of(cells),
         "settings": settings,
+        "room": f"{100 * MIN_ROOM:g}",
     }
-    write_page(path, render_page("uimer.html", title=title, shown=shown, **given))
+    write_page(path, render_page("uimer.html", title=title, shown=shown, of_shots=of_shots, **given))

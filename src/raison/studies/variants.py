@@ -1,9 +1,11 @@
 """What the study of UIMER compares: the ways to train, the settings that are tried of each, and what is varied."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
+import numpy as np
 
 from raison.records import InputError, Record
 from raison.training.align import loss_of, takes_margin
@@ -14,6 +16,11 @@ Part = Literal["main", "warm-up", "rounds", "strength", "source", "noise"]
 EXPLAINED = "explanations"  # the words of the text that people's explanations name
 NOISE = ("drop", "shift", "swap", "replace")
 LONGEST, READ = 60, 3000  # epochs at most; records read in all, see `grid`
+_EXPECTED = {
+    "task": " or ".join([", ".join(get_args(TaskName)[:-1]), get_args(TaskName)[-1]]),
+    "shots": "numbers of at least 0, by commas",
+    "parts": f"some of {', '.join(get_args(Part))}, by commas",
+}
 
 
 class Variant(msgspec.Struct, frozen=True):
@@ -26,6 +33,15 @@ class Variant(msgspec.Struct, frozen=True):
     noise: str | None = None  # kind, see `raison.sources.noise.noisy`
     rate: float = 0.0  # of the noise
     explained: bool = False  # the rationales are the words that people's explanations name, not their highlights
+
+    @property
+    def tuned(self) -> str:
+        """What tuning tries several values of, in words."""
+        given = self.alignment
+        if given is None:
+            return f"lr {np.format_float_scientific(self.lr, trim='-', exp_digits=1)}, {self.epochs} epochs"
+        said = {"margin": given.margin, "loss": given.loss}
+        return ", ".join([f"alpha {given.alpha:g}", *(f"{key} {one}" for key, one in said.items() if one is not None)])
 
     @property
     def given(self) -> dict[str, Any]:
@@ -63,19 +79,30 @@ def settings_of(**given: Any) -> Settings:
     """Check what is asked of a study.
 
     Raises:
-        InputError: a name or a number is not one of those that can be.
+        InputError: one line that names the option, and says what can be.
     """
     try:
         settings = msgspec.convert(given, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise InputError(f"study: {error}") from None
+        name = (re.search(r"\$\.(\w+)", str(error)) or ("", ""))[1]
+        expected = str(error).partition(" - at ")[0].removeprefix("Expected ")
+        raise InputError(_refused(name, given.get(name), _EXPECTED.get(name, expected))) from None
     if min(settings.shots, default=-1) < 0:
-        raise InputError("shots: expected numbers of at least 0, by commas")
+        raise InputError(_refused("shots", settings.shots, _EXPECTED["shots"]))
     known = families(settings)
-    strange = next((name for name in settings.only if name not in known), None)
-    if strange is not None:
-        raise InputError(f"only {strange!r}: expected some of {', '.join(known)}")
+    if any(name not in known for name in settings.only):
+        raise InputError(_refused("only", settings.only, f"some of {', '.join(known)}, by commas"))
     return settings
+
+
+def _refused(name: str, value: Any, expected: str) -> str:
+    said = value if isinstance(value, str) else ",".join(map(str, value)) if isinstance(value, Sequence) else str(value)
+    return f"--{name.replace('_', '-')} {said}: expected {expected}"
+
+
+def of_shots(shots: int) -> str:
+    """Say how many shots, in words."""
+    return f"{shots} shot{'' if shots == 1 else 's'}" if shots else "all records"
 
 
 def families(settings: Settings, epochs: int = LONGEST) -> dict[str, list[Alignment]]:
