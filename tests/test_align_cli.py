@@ -93,7 +93,10 @@ def test_options_of_the_extractor_reach_the_run(place, tmp_path):
     options += ["--align-set", "patience=1"]
     assert train(place, out, "--epochs", "3", "--align", "diffmask", *options, *dev) == 0
     found = told(out)["config"]["alignment"]
-    assert found == msgspec.to_builtins(Alignment("diffmask", warm_up="rest", patience=1, **given))
+    assert found == {
+        **msgspec.to_builtins(Alignment("diffmask", warm_up="rest", patience=1, **given)),
+        "loss": "ratio",  # what is left to the attribution is told, too
+    }
     named = {*SETTINGS, *given, "by", "doze"}  # doze is of input marginalisation
     assert set(found) == named  # no setting is left untried
 
@@ -102,7 +105,9 @@ def test_a_file_of_settings_and_an_option_over_it(place, tmp_path):
     out = tmp_path / "out"
     more = ["--align-set", place / "more.toml", "--align-set", "draws=3", "--warm-up", "0"]
     assert train(place, out, "--epochs", "1", "--align", "input-marginalisation", *more) == 0
-    assert told(out)["config"]["alignment"] == msgspec.to_builtins(Alignment(draws=3, warm_up=0, fresh=False))
+    assert told(out)["config"]["alignment"] == msgspec.to_builtins(
+        Alignment(draws=3, warm_up=0, fresh=False, loss="margin", margin=1.0)
+    )
 
 
 def test_curves_are_told_beside_the_alignment(place, tmp_path, capsys):

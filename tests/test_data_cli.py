@@ -67,6 +67,31 @@ def test_highlights_from_explanations_with_their_agreement(place, capsys):
     assert (last.annotator, last.rationale) == ("explanation:ann", {"text": (Span(5, 13),)})
 
 
+def test_without_any_explanation_there_is_a_warning(place, capsys):
+    write_records(place / "bare.jsonl", [Record("1", {"text": "play the song"}, label="play")])
+    said = "warning: no record has an explanation; nothing was marked"
+    for name, lines in (("bare", [said]), ("x", [])):
+        assert run("data", "rationales", place / f"{name}.jsonl", "--from-explanations") == 0
+        assert capsys.readouterr().err.splitlines() == lines
+
+
+def test_slots_that_lie_in_no_text_are_faults_with_their_line(place, capsys):
+    slot = {"field": "text", "start": 5, "end": 13, "slot": "what"}
+    wrong = [{"end": 99}, {"field": "title"}, {"start": "5"}, {"start": 9, "end": 9}, {"start": -1}]
+    metas = [[slot], *([slot, {**slot, **one}] for one in wrong), "of time", ["a", "b"], [{"from": 1}], []]
+    rows = [Record(str(n), {"text": "play the song"}, meta={"slots": meta}) for n, meta in enumerate(metas)]
+    write_records(place / "slots.jsonl", rows)
+    assert run("data", "check", place / "slots.jsonl") == 2
+    faults = capsys.readouterr().err.replace(f"{place}/", "").splitlines()
+    assert faults == [
+        "slots.jsonl:2: field `meta.slots[1]`: slot 'what' at 5-99: does not lie in a text of 13 characters",
+        "slots.jsonl:3: field `meta.slots[1]`: slot 'what' at 5-13: the record has no field 'title'",
+        "slots.jsonl:4: field `meta.slots[1].start`: expected `int`, got `str`",
+        "slots.jsonl:5: field `meta.slots[1]`: slot 'what' at 9-9: does not lie in a text of 13 characters",
+        "slots.jsonl:6: field `meta.slots[1]`: slot 'what' at -1-13: does not lie in a text of 13 characters",
+    ]
+
+
 @pytest.mark.parametrize("order", [("--from-explanations",), ()])
 def test_noise_on_demand_in_new_rationales_or_in_all(place, capsys, order):
     out = place / "y.jsonl"
@@ -88,7 +113,7 @@ def test_without_anything_to_do_it_tells_what_is_covered(place, capsys):
         (("--noise", "swap"), "expected KIND:RATE"),
         (("--noise", "swop:0.1"), "unknown noise 'swop'"),
         (("--noise", "swap:2"), "a rate from 0 to 1"),
-        (("--rules", "nowhere.toml"), "nowhere.toml"),
+        (("--rules", "nowhere.toml"), "nowhere.toml: no such file or directory; expected a TOML file of rules"),
         (("--words", "letters"), "unknown words"),
         (("--annotator", "bob"), "unknown annotator 'bob'"),
     ],

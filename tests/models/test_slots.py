@@ -68,9 +68,12 @@ def test_a_stray_inside_tag_begins_a_slot_and_no_slot_crosses_fields():
         (record(("text", 0, 7, "x"), ("text", 6, 9, "y")), "slot 'y' at 6-9: shares a word with another slot"),
         (record(("text", 4, 6, "x")), "touches no word"),
         (record(("title", 0, 4, "x")), "the record has no field 'title'"),
-        (record(("text", 0, 4, "")), "meta.slots`: Expected `str` of length >= 1"),
+        (record(("text", 12, 999, "x")), "slot 'x' at 12-999: does not lie in a text of 22 characters"),
+        (record(("text", -4, 4, "x")), "slot 'x' at -4-4: does not lie in a text"),
+        (record(("text", 4, 0, "x")), "slot 'x' at 4-0: does not lie in a text"),
+        (record(("text", 0, 4, "")), "meta.slots[0].slot`: expected `str` of length >= 1"),
         (Record("r", {"text": TEXT}), "absent; expected a list of slots"),
-        (Record("r", {"text": TEXT}, meta={"slots": {}}), "Expected `array`"),
+        (Record("r", {"text": TEXT}, meta={"slots": {}}), "`meta.slots`: expected `array`"),
     ],
 )
 def test_malformed_slots_are_refused_in_one_line(wrong, message):

@@ -106,7 +106,9 @@ def test_uses_are_counted_by_record_and_idle_rules_named():
     [
         ("", "the file has no rules"),
         ("[a]\nfields = ['text']\n", "a has no rules"),
-        ("[a]\nword = 3\n", "unknown field `word`"),
+        ("[a]\nword = 3\n", "a: unknown key 'word'; did you mean 'words'? (there are: words, patterns, fields)"),
+        ("[b.words]\nx = ['y']\n[a]\npatterns = [3]\n", "a: field `patterns[0]`: expected `str`, got `int`"),
+        ("words = 3\n", "words: expected a table, [annotator] with `words` or `patterns`, found 3"),
         ("[a]\npatterns = ['(?P<x>']\n", "is not a regular expression"),
         ("[a]\npatterns = ['x']\n", "has no named group"),
     ],
@@ -117,3 +119,8 @@ def test_a_wrong_rule_file_is_an_input_error(write, text, message):
         read_rules(path)
     assert str(caught.value).startswith(str(path))
     assert message in str(caught.value)
+
+
+def test_a_missing_rule_file_is_told_as_such(tmp_path):
+    with pytest.raises(InputError, match=r"no such file or directory; expected a TOML file of rules$"):
+        read_rules(tmp_path / "rules.toml")

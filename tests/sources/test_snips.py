@@ -97,7 +97,7 @@ def test_bytes_that_are_not_utf8(folder, write, split_items):
     ("rules", "message"),
     [
         ("[a\n", "not valid TOML"),
-        ("a = 3\n", "Expected `object`"),
+        ("a = 3\n", "a: expected a table"),
         ("[a]\npatterns = ['x']\n", "has no named group"),
         ("[a]\npatterns = ['(?P<x>x)']\nfields = ['title']\n", "has no field 'title'"),
     ],

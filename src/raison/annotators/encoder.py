@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from raison.annotators.vectors import Encode
 from raison.models.batching import TOKENS, run
-from raison.models.classifier import device_of
+from raison.models.classifier import LOADING_ERRORS, device_of, expect_folder, first_line
 from raison.records import InputError
 
 
@@ -19,11 +19,12 @@ def load_encoder(model: str, *, device: str | None = None, trust_remote_code: bo
 
     accelerator = torch.accelerator.current_accelerator() or torch.device("cpu")
     place = torch.device(device_of(device)) if device else accelerator
+    expect_folder(model)
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
         network: Any = AutoModel.from_pretrained(model, use_safetensors=True, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
-        raise InputError(f"encoder {model!r}: can't be loaded ({str(error).splitlines()[0]})") from None
+    except LOADING_ERRORS as error:
+        raise InputError(f"encoder {model!r}: can't be loaded ({first_line(error)})") from None
     if network.config.is_encoder_decoder:
         raise InputError(f"encoder {model!r}: has a decoder, too; expected an encoder")
     network.to(place).eval()

@@ -90,8 +90,7 @@ def data_rationales(
     given = rule_files.read_rules(rules) if rules else {}
     used: Counter[Rule] = Counter()
     records = [rule_files.apply_rules(given, one, segment, used) for one in load(file, source, mapping, limit)]
-    if explained:
-        records = explanations.from_explanations(records, segment=segment)
+    records = _from_explanations(records, segment) if explained else records
     agreement = explanations.own_agreement(records, segment) if explained else []
     people = _known(annotator, records) or _new(records, given, explained)
     if noise:
@@ -108,6 +107,15 @@ def data_rationales(
         write_json(json, coverage.coverage_cells(found, given, used, agreement))
     if out:
         say(f"wrote {out} ({write_records(out, records):,} records)")
+
+
+def _from_explanations(records: "list[Record]", segment: "Segmenter") -> "list[Record]":
+    """Mark what explanations name; say so if there are none."""
+    from raison.sources.explained import from_explanations
+
+    if not any(note.explanation for record in records for note in record.annotations):
+        say("warning: no record has an explanation; nothing was marked")
+    return from_explanations(records, segment=segment)
 
 
 def _known(annotators: list[str] | None, records: "list[Record]") -> list[str] | None:

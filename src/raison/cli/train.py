@@ -1,12 +1,12 @@
 """`raison train`: fine-tuning."""
 
-from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
 
-from raison.cli.common import Data, Format, Limit, Map, Model, Seed, Trust, app, following, load, quiet, say
-from raison.records import InputError
+from raison.cli import train_told as told
+from raison.cli.common import Data, Format, Limit, Map, Model, Seed, Trust, app, following, given_of, load, quiet, say
+from raison.runs import processes
 
 EPILOG = """
 Settings of --align-set, one option for each, with their defaults:
@@ -83,24 +83,26 @@ def train(
     Example: raison train --model bert-base-uncased --data train.jsonl --dev dev.jsonl --epochs 3 --out runs/base
     """
     from raison.studies.tuning import Data, alignment_of, tags_words, tune
+    from raison.training.align import expect_schedule
 
     given = {
         "epochs": epochs, "lr": lr, "batch": batch, "shots": shots, "patience": patience, "seed": seed,
         "recipe": recipe, "rank": rank, "mask": mask, "accumulate": accumulate, "bf16": bf16 or None,
     }  # fmt: skip
-    stray = next((text for text in more or [] if "=" in text and not Path(text).exists()), None)
-    if align_set and stray:
-        raise InputError(
-            f"{stray}: each setting needs its own --align-set, as in --align-set {align_set[0]} --align-set {stray}"
-        )
+    tell = say if processes()[0] == 0 else (lambda _: None)  # of several, one says how it goes
+    told.expect_options(dev=dev, patience=patience, lora=lora, task=task, settings=align_set, rest=more)
+    asked = {"loss": align_loss, "alpha": alpha, "margin": margin, "warm_up": warm_up, "people": people}
+    alignment = alignment_of(align, given_of(**asked), align_set)
     kept_out = [record for path in (*(keep_out or []), *(more or [])) for record in load(path, source, mapping, None)]
     records = Data(load(file, source, mapping, limit), load(dev, source, mapping, None) if dev else [], kept_out)
+    told.expect_records(records, (file, dev), lora=lora, task=task, head=head)
+    expect_schedule(alignment, records.dev, epochs, patience)
     quiet()
-    asked = {"loss": align_loss, "alpha": alpha, "margin": margin, "warm_up": warm_up, "people": people}
-    alignment = alignment_of(align, {key: value for key, value in asked.items() if value is not None}, align_set)
-    tune(model, records, out, given, say, lora=lora, task=task, head=head, alignment=alignment, trust=trust)
+    tune(model, records, out, given, tell, lora=lora, task=task, head=head, alignment=alignment, trust=trust)
+    if line := told.ended_early(out, epochs, patience, alignment.stop if alignment else 0):
+        tell(line)
     if not lora and tags_words(records.train, task, head):
-        say(f"next, in Python: raison.Tagger.load({out!r}).predict(records)")
+        tell(f"next, in Python: raison.Tagger.load({out!r}).predict(records)")
         return
-    told = {"format": source, "map": mapping, "task": task, "limit": None if dev else limit, "trust_remote_code": trust}
-    say(following("extract", model=out, data=dev or file, method="integrated-gradients", **told, out="scores.jsonl"))
+    read = {"format": source, "map": mapping, "task": task, "limit": None if dev else limit, "trust_remote_code": trust}
+    tell(following("extract", model=out, data=dev or file, method="integrated-gradients", **read, out="scores.jsonl"))

@@ -1,7 +1,7 @@
 """Loading a causal language model and its tokenizer: what everybody who asks one begins with."""
 
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,6 +9,10 @@ import torch
 
 from raison.models.classifier import LOADING_ERRORS, device_of, expect_folder, first_line
 from raison.records import InputError
+
+OTHER_HEADS = (
+    "ForMaskedLM", "ForPreTraining", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering",
+)  # fmt: skip
 
 
 def load_causal(
@@ -24,7 +28,8 @@ def load_causal(
         four_bit: load the weights in 4 bits (needs the package bitsandbytes and a platform that it serves).
 
     Raises:
-        InputError: there is no such model or device, or it is not a causal language model.
+        InputError: there is no such model or device, or it is not a causal language model: it was saved with another
+            head, or weights of the head are missing.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
@@ -38,12 +43,34 @@ def load_causal(
             quantised = {"quantization_config": config, "device_map": place}
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
         with tokens_tied():
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                name, dtype=kind, use_safetensors=True, trust_remote_code=trust_remote_code, **quantised
+            load: Any = AutoModelForCausalLM.from_pretrained  # gives two things with `output_loading_info`
+            model, found = load(
+                name,
+                dtype=kind,
+                use_safetensors=True,
+                trust_remote_code=trust_remote_code,
+                output_loading_info=True,
+                **quantised,
             )
+        _expect_head(model, found, name)
         return model if four_bit else model.to(place), tokenizer
     except LOADING_ERRORS as error:
         raise InputError(f"{name}: can't be loaded as a causal language model ({first_line(error)})") from None
+
+
+def _expect_head(model: Any, found: Mapping[str, Any], name: str) -> None:
+    """Refuse a model that was made for something else: it would be given a random head, or one that sees what follows.
+
+    Args:
+        model: as it was loaded.
+        found: how that went.
+        name: its folder or hub id.
+    """
+    strange = next((head for head in model.config.architectures or [] if head.endswith(OTHER_HEADS)), None)
+    if strange is not None:
+        raise InputError(f"{name}: a {strange}, not a causal language model")
+    if found["missing_keys"] and not hasattr(model, "peft_config"):  # of an adapter it says how that was loaded
+        raise InputError(f"{name}: not a causal language model: the file of weights lacks {min(found['missing_keys'])}")
 
 
 @contextmanager

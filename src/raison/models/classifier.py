@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ from raison.models.shortcut import Shortcut
 from raison.records import InputError, Record
 from raison.words import Segmenter, Tokens, tokenize, whitespace_words, word_grid
 
-LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError)
+LOADING_ERRORS = (
+    OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError, UnpicklingError,
+)  # fmt: skip
 
 
 class Classifier(Scorer):
@@ -178,11 +181,17 @@ def longest(config: Any, tokenizer: Any) -> int:
 
 
 def expect_folder(name: str) -> None:
-    """Refuse a name that can only be a folder and is none: a hub id has one slash at most, and no dot or slash first.
+    """Refuse a file, and a name that can only be a folder's and is none.
+
+    A hub id has one slash at most, and no dot or slash first.
 
     Raises:
-        InputError: there is no such folder.
+        InputError: it is empty, or a file, or there is no such folder.
     """
+    if not name:
+        raise InputError("the model has an empty name; expected a folder or a hub id")
+    if Path(name).is_file():
+        raise InputError(f"{name}: a file; expected the folder of a model, or a hub id")
     if (name.startswith(("/", ".", "~")) or name.count("/") > 1) and not Path(name).is_dir():
         raise InputError(f"{name}: no such folder")
 

@@ -2,38 +2,16 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from raison.records import InputError, Record, Span
+from raison.sources.slots import Slot, misplaced, slots_of
 from raison.words import Segmenter, WordGrid, whitespace_words, word_grid, words_in_spans
 
 OUTSIDE = "O"
-
-
-class Slot(msgspec.Struct, frozen=True):
-    """One slot, as it stands in `meta.slots`; `start` and `end` are Python string indices, half open."""
-
-    field: str
-    start: int
-    end: int
-    slot: Annotated[str, msgspec.Meta(min_length=1)]
-
-
-def slots_of(record: Record) -> list[Slot]:
-    """Give the gold slots of a record; an empty list says that it has none.
-
-    Raises:
-        InputError: `meta.slots` is absent, or is no list of `{"field", "start", "end", "slot"}`.
-    """
-    if "slots" not in record.meta:
-        raise InputError(f"record {record.id!r}: field `meta.slots`: absent; expected a list of slots, empty for none")
-    try:
-        return msgspec.convert(record.meta["slots"], list[Slot])
-    except msgspec.ValidationError as error:
-        raise InputError(f"record {record.id!r}: field `meta.slots`: {error}") from None
 
 
 def tags_of_slots(record: Record, grid: WordGrid) -> list[str]:
@@ -47,13 +25,13 @@ def tags_of_slots(record: Record, grid: WordGrid) -> list[str]:
         axis, the fields one after the other.
 
     Raises:
-        InputError: two slots share a word, or one touches no word, or stands in a field that the record has not.
+        InputError: two slots share a word, or one touches no word, or does not lie in a field of the record.
     """
     tags = {name: np.full(size, OUTSIDE, dtype=object) for name, size in zip(grid.words, grid.sizes, strict=True)}
     for slot in slots_of(record):
         where = f"record {record.id!r}: slot {slot.slot!r} at {slot.start}-{slot.end}"
-        if slot.field not in tags:
-            raise InputError(f"{where}: the record has no field {slot.field!r}")
+        if fault := misplaced(slot, record.fields):
+            raise InputError(f"{where}: {fault}")
         places = np.flatnonzero(words_in_spans(grid.words[slot.field], [Span(slot.start, slot.end)]))
         if not len(places):
             raise InputError(f"{where}: touches no word of {slot.field!r}")

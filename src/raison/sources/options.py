@@ -10,12 +10,13 @@ from raison.records import InputError
 OptionsLike = Mapping[str, Any] | str | Path | Sequence[str] | None
 
 
-def read_options(given: OptionsLike) -> dict[str, Any]:
+def read_options(given: OptionsLike, pair: str = "name=column") -> dict[str, Any]:
     """Bring a reader's options into one form.
 
     Args:
         given: a mapping as it is; `name=value` (a dot goes one level down: `fields.text=tweet`); the path of a TOML
             file; or a sequence of the last two, later ones over earlier ones.
+        pair: what a message calls such a pair.
 
     Raises:
         InputError: a TOML file is missing or broken, or a text is neither a pair nor the path of a file.
@@ -28,13 +29,13 @@ def read_options(given: OptionsLike) -> dict[str, Any]:
     for text in [given] if isinstance(given, str | Path) else given:
         if isinstance(text, str) and "=" in text:
             name, _, value = text.partition("=")
-            _put(options, name.strip().split("."), value.strip())
+            _put(options, name.strip().split("."), value.strip(), pair)
         else:
-            options |= read_toml(text)
+            options |= read_toml(text, f"{pair}, or the path of a TOML file")
     return options
 
 
-def _put(options: dict[str, Any], names: list[str], value: str) -> None:
+def _put(options: dict[str, Any], names: list[str], value: str, pair: str) -> None:
     """Set one option, going down one table for each name but the last."""
     for name in names[:-1]:
         inner = options.setdefault(name, {})
@@ -44,12 +45,12 @@ def _put(options: dict[str, Any], names: list[str], value: str) -> None:
             )
         options = cast("dict[str, Any]", inner)
     if not all(names):
-        raise InputError(f"option `{'.'.join(names)}={value}`: expected name=column")
+        raise InputError(f"option `{'.'.join(names)}={value}`: expected {pair}")
     options[names[-1]] = value
 
 
-def read_toml(path: str | Path) -> dict[str, Any]:
-    """Read a TOML file.
+def read_toml(path: str | Path, wanted: str = "a TOML file") -> dict[str, Any]:
+    """Read a TOML file; `wanted` is what a message says that was expected where there is none.
 
     Raises:
         InputError: it is missing, not UTF-8, or not TOML.
@@ -57,8 +58,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
-        wanted = "expected name=column, or the path of a TOML file"
-        raise InputError(f"{path}: {(error.strerror or str(error)).lower()}; {wanted}") from None
+        raise InputError(f"{path}: {(error.strerror or str(error)).lower()}; expected {wanted}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: not UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:

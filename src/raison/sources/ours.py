@@ -5,6 +5,7 @@ from pathlib import Path
 
 from raison.records import Fault, InputError, to_record
 from raison.sources.common import Item, json_lines
+from raison.sources.slots import slot_problems
 
 
 def read_ours(path: str | Path) -> Iterator[Item]:
@@ -15,6 +16,9 @@ def read_ours(path: str | Path) -> Iterator[Item]:
             continue
         number, row = item
         try:
-            yield number, to_record(row)
+            record = to_record(row)
         except InputError as error:
             yield Fault(str(path), number, str(error))
+            continue
+        fault = next(slot_problems(record), None)
+        yield (number, record) if fault is None else Fault(str(path), number, fault)

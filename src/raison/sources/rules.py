@@ -17,12 +17,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
 from raison.records import Annotation, InputError, Record, Span
-from raison.sources.common import bare
+from raison.sources.common import bare, explain, unknown
 from raison.sources.options import read_toml
 from raison.words import Segmenter, spans_of_words, whitespace_words, words_in_spans
 
@@ -52,10 +52,8 @@ def read_rules(path: str | Path) -> dict[str, Rules]:
         InputError: it is missing, not TOML, has no table or an unknown key, or a pattern that is no regular expression
             or names no group.
     """
-    try:
-        rules = msgspec.convert(read_toml(path), dict[str, Rules])
-    except msgspec.ValidationError as error:
-        raise InputError(f"{path}: {error}; expected [annotator] with `words` or `patterns`") from None
+    tables = read_toml(path, "a TOML file of rules")
+    rules = {name: _rules_of(table, f"{path}: {name}") for name, table in tables.items()}
     for name, one in rules.items() or [("the file", Rules())]:
         if not one.words and not one.patterns:
             raise InputError(f"{path}: {name} has no rules; expected [annotator] with `words` or `patterns`")
@@ -67,6 +65,20 @@ def read_rules(path: str | Path) -> dict[str, Rules]:
             if not named:
                 raise InputError(f"{path}: {name}: {pattern!r} has no named group, (?P<name>...), to be marked")
     return rules
+
+
+def _rules_of(table: Any, where: str) -> Rules:
+    """Read one table of a rule file; `where` names it."""
+    if not isinstance(table, dict):
+        raise InputError(f"{where}: expected a table, [annotator] with `words` or `patterns`, found {table!r}")
+    given = cast("dict[str, Any]", table)
+    strange = next((key for key in given if key not in Rules.__struct_fields__), None)
+    if strange is not None:
+        raise InputError(f"{where}: {unknown('key', strange, Rules.__struct_fields__)}")
+    try:
+        return msgspec.convert(given, Rules)
+    except msgspec.ValidationError as error:
+        raise InputError(f"{where}: {explain(error)}") from None
 
 
 def apply_rules(
