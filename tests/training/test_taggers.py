@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -236,6 +237,36 @@ def test_what_cannot_be_trained_is_one_line_and_leaves_nothing(base, tmp_path, n
         finetune_tagger(base, *given, tmp_path / "out", **options)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("head", "by"), [("crf", "gradient-l1"), ("crf", "input-marginalisation"), ("plain", "diffmask")]
+)
+def test_two_processes_train_the_same_tagger(base, tmp_path, head, by):
+    """Eleven records in steps of four, without dropout; the transitions of a CRF learn on both."""
+    shutil.copytree(base, tmp_path / "base")
+    config = json.loads((base / "config.json").read_text()) | {"attention_probs_dropout_prob": 0.0}
+    (tmp_path / "base" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "tagger.py").write_text(f"""
+import sys, msgspec, torch
+from raison.records import Record
+from raison.training import Alignment, Config, finetune_tagger
+torch.set_num_threads(1)
+torch.nn.Dropout.forward = lambda self, states: states
+records = msgspec.json.decode({msgspec.json.encode(TRAIN[:11])!r}, type=list[Record])
+alignment = Alignment({by!r}, extractor_epochs=1) if {by!r} == "diffmask" else Alignment({by!r})
+config = Config(epochs=2, batch=4)
+finetune_tagger({str(tmp_path / "base")!r}, records, sys.argv[1], config=config, head={head!r}, alignment=alignment)
+""")
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    for name, arguments in (("one", []), ("two", launch)):
+        command = [sys.executable, *arguments, str(tmp_path / "tagger.py"), str(tmp_path / name)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        done = subprocess.run(command, check=False, capture_output=True, env=environment, timeout=500)
+        assert done.returncode == 0, done.stderr[-2000:]
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-5
 
 
 def test_a_tagger_without_such_a_head_or_tag_is_not_trained_on(whole, tmp_path):

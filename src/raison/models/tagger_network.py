@@ -134,6 +134,8 @@ class TaggerNetwork(PreTrainedModel):
         emissions = self.head(self.dropout(states[rows, word_index.clamp(min=0)]))
         emissions = emissions.masked_fill(~seen[..., None], 0)
         if tags is None:
+            if self.crf is not None and self.training:  # several devices look here for the weights that learn
+                emissions = emissions + 0 * torch.stack([weight.sum() for weight in self.crf.parameters()]).sum()
             return TaggerOutput(emissions=emissions)
         nll = -self.log_likelihood(emissions, tags, seen)
         return TaggerOutput(loss=nll.sum() / seen.any(dim=1).sum().clamp(min=1), emissions=emissions, nll=nll)
