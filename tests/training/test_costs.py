@@ -88,7 +88,10 @@ def test_the_history_has_both(tiny, tmp_path, by):
         progress=lambda _, logs: seen.append(logs),
     )  # fmt: skip
     logs = [log for log in seen if "task_seconds" in log]
-    assert [log["alignment_seconds"] > 0 for log in logs] == [False, True, True]
+    found = [log["alignment_seconds"] for log in logs]
+    assert len(found) == 3
+    assert min(found) == found[0] == 0
+    assert sum(found) > 0  # of one epoch a busy machine's clock may say that the alignment took no time
     assert all(log["task_seconds"] > 0 for log in logs)
     finetune(tmp_path / "base", RECORDS, tmp_path / "plain", config=config, progress=lambda _, logs: seen.append(logs))
     assert sum("task_seconds" in log for log in seen) == 3  # of labels alone nothing is said
