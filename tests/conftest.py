@@ -126,6 +126,14 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path not in slow)
 
 
+def save(folder, kind="bert"):
+    """Write a folder with such a classifier, and give it."""
+    classifier = build(kind)
+    classifier.model.save_pretrained(folder)
+    classifier.tokenizer.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """What `small_model` gives, trained once for all tests, whichever process they run in (its seed makes it one)."""
@@ -150,7 +158,9 @@ def trained(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny():
     """The builders above, for tests that need a model of their own."""
-    return SimpleNamespace(build=build, records=records, bert_tokenizer=bert_tokenizer, byte_tokenizer=byte_tokenizer)
+    return SimpleNamespace(
+        build=build, save=save, records=records, bert_tokenizer=bert_tokenizer, byte_tokenizer=byte_tokenizer
+    )
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from transformers import OPTConfig, OPTForCausalLM
 
 from answerers import causal, tokenizer
+from processes import launched
 from raison.annotators import capo as module
 from raison.annotators.capo import CapoConfig, capo, leak_of, margins, pair_units, preference, unmirrored, untagged
 from raison.annotators.policy import (
@@ -358,9 +359,7 @@ pairs = msgspec.json.decode({msgspec.json.encode(PAIRS)!r}, type=list[Preference
 config = msgspec.json.decode({msgspec.json.encode(config)!r}, type=CapoConfig)
 capo({str(tuned)!r}, pairs, {str(tmp_path / "two")!r}, config)
 """)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run([*command, str(tmp_path / "two.py")], check=False, capture_output=True)
-    assert done.returncode == 0, done.stderr[-2000:]
+    launched(tmp_path / "two.py", processes=2)
     one, two = (weights(folder) for folder in (capo(tuned, PAIRS, tmp_path / "one", config), tmp_path / "two"))
     assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-5
 

@@ -1,11 +1,7 @@
 """The study of training with rationales: its cells, its curves and its page."""
 
 import json
-import os
 import re
-import socket
-import subprocess
-import sys
 from types import SimpleNamespace
 from typing import get_args
 
@@ -16,6 +12,7 @@ import torch
 from transformers import TrainingArguments
 
 from pages import Reader, chromium_running, in_a_browser, look_at
+from processes import launched
 from raison.cli import main
 from raison.evaluation.statistics import student_mean
 from raison.records import Annotation, InputError, Record, Span, write_records
@@ -218,11 +215,7 @@ def test_a_strange_setting_from_python_is_told():
 @pytest.fixture(scope="module")
 def encoder(tiny, tmp_path_factory):
     """A folder with a tiny classifier for two labels."""
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    classifier = tiny.build("bert")
-    classifier.model.save_pretrained(folder)
-    classifier.tokenizer.save_pretrained(folder)
-    return str(folder)
+    return str(tiny.save(tmp_path_factory.mktemp("models") / "tiny"))
 
 
 def drawn(study, seed, variant):
@@ -465,9 +458,7 @@ def test_rounds_go_on_from_the_best_model(tiny, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_two_processes_finish_every_cell(tmp_path, tiny):
     """Both train together; the first one writes. Stopped after some cells, one process goes on from these."""
-    classifier = tiny.build("bert")
-    classifier.model.save_pretrained(tmp_path / "model")
-    classifier.tokenizer.save_pretrained(tmp_path / "model")
+    tiny.save(tmp_path / "model")
     write_records(tmp_path / "data.jsonl", two_labels())
     data = tmp_path / "data.jsonl"
     (tmp_path / "study.py").write_text(
@@ -478,21 +469,11 @@ def test_two_processes_finish_every_cell(tmp_path, tiny):
     study = [tmp_path / "study.py", "study", "uimer", "--model", tmp_path / "model", "--train", data, "--dev", data]
     study += ["--test", data, "--seeds", "2", "--tuning-seeds", "1", "--only", "GB order", "--people", "ann"]
     study += ["--batch", "4", "--out", tmp_path / "out"]
-    with socket.socket() as port:
-        port.bind(("127.0.0.1", 0))
-        number = port.getsockname()[1]
-    launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1"]
-    launch += ["--master_port", number]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [str(part) for part in (sys.executable, *launch, *study)]
-    done = subprocess.run(command, check=False, capture_output=True, env=environment, timeout=500)
-    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    done = launched(*study, processes=2)
     lines = (tmp_path / "out" / "cells.jsonl").read_bytes().splitlines(keepends=True)
     cells = [msgspec.json.decode(line, type=Cell) for line in lines]
     assert len(cells) == len({one.key for one in cells}) == 2 + 2 + 6 + 2
     assert done.stdout.decode().count("GB order") == 1  # one table
     (tmp_path / "out" / "cells.jsonl").write_bytes(b"".join(lines[:-2]))
-    command = [str(part) for part in (sys.executable, *study)]
-    done = subprocess.run(command, check=False, capture_output=True, env=environment, timeout=500)
-    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    launched(*study)
     assert len((tmp_path / "out" / "cells.jsonl").read_bytes().splitlines()) == len(lines)

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 from transformers import TrainerState
 
 from aligning import CUES, DEV, MINUTE, QUICK, RECORDS, aligned_by, same, told, trainer_of, weights, weights_of
+from processes import launched
 from raison.attribution import diffmask
 from raison.records import Annotation, InputError, Record
 from raison.training import Alignment, Config, finetune
@@ -461,18 +461,8 @@ def test_two_processes_agree_with_one(base, tmp_path):
     here = os.path.dirname(__file__)
     script = tmp_path / "script.py"
     script.write_text(SCRIPT.format(tests=os.path.dirname(here), here=here, base=str(base), shared=SHARED))
-    with socket.socket() as port:
-        port.bind(("127.0.0.1", 0))
-        number = port.getsockname()[1]
-    launch = [
-        "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1",
-        "--master_port", str(number),
-    ]  # fmt: skip
-    for name, arguments in (("one", []), ("two", launch)):
-        size = "2" if arguments else "1"
-        command = [sys.executable, *arguments, str(script), str(tmp_path / name), size]
-        done = subprocess.run(command, check=False, capture_output=True, env=MINUTE, timeout=500)
-        assert done.returncode == 0, done.stderr.decode()[-3000:]
+    for size, name in enumerate(("one", "two"), 1):
+        launched(script, tmp_path / name, size, processes=size)
     one, two = torch.load(tmp_path / "one"), torch.load(tmp_path / "two")
     for by in ("input-marginalisation", "gradient-l1", "diffmask"):
         for records, _ in SHARED:

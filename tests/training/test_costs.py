@@ -77,9 +77,7 @@ def test_a_comparison_leaves_no_trace(tiny):
 
 @pytest.mark.parametrize("by", ["gradient-l1", "diffmask"])
 def test_the_history_has_both(tiny, tmp_path, by):
-    classifier = tiny.build("bert")
-    classifier.model.save_pretrained(tmp_path / "base")
-    classifier.tokenizer.save_pretrained(tmp_path / "base")
+    tiny.save(tmp_path / "base")
     more = {"extractor_epochs": 2} if by == "diffmask" else {}
     alignment, seen = Alignment(by, warm_up=1, **more), []
     config = Config(epochs=3, batch=4)

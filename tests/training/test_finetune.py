@@ -45,16 +45,6 @@ def record(index, label, label_set=()):
 
 
 @pytest.fixture(scope="module")
-def base(tiny, tmp_path_factory):
-    """A folder with an untrained classifier."""
-    folder = tmp_path_factory.mktemp("models") / "base"
-    classifier = tiny.build("bert")
-    classifier.model.save_pretrained(folder)
-    classifier.tokenizer.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def data():
     """Training and development records."""
     return make_corpus("single", 22, 0), make_corpus("single", 10, 1)

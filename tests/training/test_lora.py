@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from answerers import TOKENIZERS, causal, tokenizer
+from processes import launched
 from raison.masking import apply, make_operator
 from raison.models import Answerer
 from raison.models.generator import LocalGenerator
@@ -624,9 +625,7 @@ records = msgspec.json.decode({msgspec.json.encode(TRAIN[:11])!r}, type=list[Rec
 config = msgspec.json.decode({msgspec.json.encode(config)!r}, type=LoraConfig)
 finetune_lora({str(base)!r}, "sentiment", records, {str(tmp_path / "two")!r}, config=config)
 """)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run([*command, str(tmp_path / "two.py")], check=False, capture_output=True)
-    assert done.returncode == 0, done.stderr[-2000:]
+    launched(tmp_path / "two.py", processes=2)
     finetune_lora(base, "sentiment", TRAIN[:11], tmp_path / "one", config=config)
     one, two = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("one", "two"))
     assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-5

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import BertConfig, BertModel
 
+from processes import launched
 from raison.cli import main
 from raison.models import Classifier, Tagger
 from raison.models.slots import span_f1
@@ -259,12 +260,8 @@ alignment = Alignment({by!r}, extractor_epochs=1) if {by!r} == "diffmask" else A
 config = Config(epochs=2, batch=4)
 finetune_tagger({str(tmp_path / "base")!r}, records, sys.argv[1], config=config, head={head!r}, alignment=alignment)
 """)
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    for name, arguments in (("one", []), ("two", launch)):
-        command = [sys.executable, *arguments, str(tmp_path / "tagger.py"), str(tmp_path / name)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        done = subprocess.run(command, check=False, capture_output=True, env=environment, timeout=500)
-        assert done.returncode == 0, done.stderr[-2000:]
+    for size, name in enumerate(("one", "two"), 1):
+        launched(tmp_path / "tagger.py", tmp_path / name, processes=size)
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-5
 

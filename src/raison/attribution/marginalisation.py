@@ -17,7 +17,7 @@ from torch import Tensor
 from raison.attribution.gradients import Scored
 from raison.attribution.target import Target
 from raison.masking import ModelInput
-from raison.models.classifier import LOADING_ERRORS, expect_folder, first_line
+from raison.models.classifier import LOADING_ERRORS, expect_folder, expect_weights, first_line
 from raison.models.scorer import Scorer
 from raison.records import InputError
 from raison.words import Floats, Ints, Mask, Tokens
@@ -97,9 +97,7 @@ class Replacer:
         candidates: Candidates | None = None,
         weights: str = "unbiased",
     ) -> None:
-        for said, known in ((kind, Replacement), (weights, Weights)):
-            if said not in get_args(known):
-                raise InputError(f"{said!r}: expected {', '.join(get_args(known))}")
+        expect_names(kind, weights)
         self.kind, self.weights, self.candidates = kind, weights, candidates
         self.name = kind
         found = (tokenizer.mask_token_id, tokenizer.unk_token_id)
@@ -145,6 +143,17 @@ class Replacer:
         if self.weights == "unbiased" or not likely.size:
             return np.full(len(likely), -math.log(len(likely)))
         return np.log((likely / likely.sum(axis=0)).mean(axis=1))
+
+
+def expect_names(kind: str, weights: str) -> None:
+    """Refuse a kind of `Replacer`, or weights, that there are not.
+
+    Raises:
+        InputError: one line that says which there are.
+    """
+    for name, said, known in (("replacement", kind, Replacement), ("weights", weights, Weights)):
+        if said not in get_args(known):
+            raise InputError(f"{name} {said!r}: expected {', '.join(get_args(known))}")
 
 
 def drawable(tokenizer: Any) -> Ints:
@@ -229,9 +238,7 @@ def load_masked_lm(name: str, model: Scorer) -> Any:
         network, found = load(name, use_safetensors=True, output_loading_info=True)
     except LOADING_ERRORS as error:
         raise InputError(f"{name}: can't be loaded as a masked language model ({first_line(error)})") from None
-    if found["missing_keys"]:
-        lacking = min(found["missing_keys"])
-        raise InputError(f"{name}: not a masked language model: the file of weights lacks {lacking}")
+    expect_weights(found, name, "masked language model")
     if vocabulary != model.tokenizer.get_vocab() or model.tokenizer.mask_token_id is None:
         raise InputError(f"{name}: its tokens are not those of {model.name}")
     return network.eval().to(model.device)

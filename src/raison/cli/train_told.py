@@ -11,8 +11,6 @@ from raison.records import InputError
 if TYPE_CHECKING:
     from raison.studies.tuning import Data
 
-METRICS = {"eval_accuracy": "dev accuracy", "eval_f1": "dev F1 of slots"}
-
 
 # ------------------------------------------------------------------------------------------------------ refused
 
@@ -26,7 +24,7 @@ def expect_options(
     settings: Sequence[str] | None,
     rest: Sequence[str] | None,
 ) -> None:
-    """Refuse options that have no effect, or can't be read, whatever the records are.
+    """Refuse options that have no effect, whatever the records are.
 
     Args:
         dev: of `--dev`.
@@ -39,8 +37,6 @@ def expect_options(
     Raises:
         InputError: one line that names the option.
     """
-    from raison.sources.options import read_options
-
     if patience is not None and dev is None:
         raise InputError(f"--patience {patience}: needs --dev records, by whose score the training ends")
     if task not in (None, "slots") and not lora:
@@ -50,10 +46,6 @@ def expect_options(
         raise InputError(
             f"{stray}: each setting needs its own --align-set, as in --align-set {settings[0]} --align-set {stray}"
         )
-    try:
-        read_options(settings, "NAME=VALUE")
-    except InputError as error:
-        raise InputError(f"--align-set {error}") from None
 
 
 def expect_records(
@@ -101,11 +93,12 @@ def ended_early(out: str, epochs: int, patience: int | None, stop: int) -> str |
         patience: epochs without a better dev metric after which it ends; None = never.
         stop: rounds of DiffMask's without one after which it ends; 0 = never.
     """
+    from raison.studies.tuning import NAMES
     from raison.training.runs import RUN
 
     history: list[dict[str, Any]] = msgspec.json.decode((Path(out) / RUN).read_bytes())["history"]
     last = round(max(log["epoch"] for log in history))
-    key = next((name for name in METRICS if any(name in log for log in history)), None)
+    key = next((name for name in ("eval_accuracy", "eval_f1") if any(name in log for log in history)), None)
     if last >= epochs or key is None:
         return None
     found = [-1.0 if log[key] is None else log[key] for log in history if key in log]
@@ -113,4 +106,4 @@ def ended_early(out: str, epochs: int, patience: int | None, stop: int) -> str |
     by_patience = patience is not None and (since >= patience or not stop)
     count, unit = (patience, "epoch") if by_patience else (stop, "round")
     spell = f"{count} {unit}{'' if count == 1 else 's'}"
-    return f"ended after epoch {last} of {epochs}: no better {METRICS[key]} for {spell}"
+    return f"ended after epoch {last} of {epochs}: no better {NAMES[key]} for {spell}"

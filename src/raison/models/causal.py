@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from raison.models.classifier import LOADING_ERRORS, device_of, expect_folder, first_line
+from raison.models.classifier import LOADING_ERRORS, device_of, expect_folder, expect_weights, first_line
 from raison.records import InputError
 
 OTHER_HEADS = (
@@ -69,8 +69,8 @@ def _expect_head(model: Any, found: Mapping[str, Any], name: str) -> None:
     strange = next((head for head in model.config.architectures or [] if head.endswith(OTHER_HEADS)), None)
     if strange is not None:
         raise InputError(f"{name}: a {strange}, not a causal language model")
-    if found["missing_keys"] and not hasattr(model, "peft_config"):  # of an adapter it says how that was loaded
-        raise InputError(f"{name}: not a causal language model: the file of weights lacks {min(found['missing_keys'])}")
+    if not hasattr(model, "peft_config"):  # of an adapter it says how that was loaded
+        expect_weights(found, name, "causal language model")
 
 
 @contextmanager

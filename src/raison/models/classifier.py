@@ -196,6 +196,21 @@ def expect_folder(name: str) -> None:
         raise InputError(f"{name}: no such folder")
 
 
+def expect_weights(found: Mapping[str, Any], name: str, kind: str) -> None:
+    """Refuse a model that was loaded with weights made up, since its file lacks them.
+
+    Args:
+        found: how loading went, see transformers' `output_loading_info`.
+        name: its folder or hub id.
+        kind: what it should be.
+
+    Raises:
+        InputError: one line that names a weight.
+    """
+    if found["missing_keys"]:
+        raise InputError(f"{name}: not a {kind}: the file of weights lacks {min(found['missing_keys'])}")
+
+
 def device_of(wanted: str | None) -> str:
     """Give the device asked for; None = the first accelerator, else the CPU.
 

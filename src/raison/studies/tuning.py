@@ -54,7 +54,10 @@ def alignment_of(by: str | None, given: Mapping[str, Any], more: Sequence[str] |
     Raises:
         InputError: a setting is unknown or impossible, or some are given without an attribution.
     """
-    settings = {**read_options(more), **given}
+    try:
+        settings = {**read_options(more, "NAME=VALUE"), **given}
+    except InputError as error:
+        raise InputError(f"--align-set {error}") from None
     if str(settings.get("warm_up", "")).isdecimal():
         settings["warm_up"] = int(settings["warm_up"])
     if by is None:

@@ -29,6 +29,7 @@ from raison.studies.variants import Settings, TaskName, Variant, around, familie
 from raison.training.align import examples, measure_of, objective_for, trainer_for
 from raison.training.finetune import few_shot, label_names, load_network
 from raison.training.learners import LabelLearner, Learner, TagLearner
+from raison.training.runs import on_one_device
 from raison.training.shots import few_shot_slots
 
 Say = Callable[[str], None]
@@ -224,15 +225,10 @@ def device() -> torch.device:
 
 
 def _arguments(folder: str, **more: Any) -> Any:
-    """Give the trainer's arguments. One process takes one device: copies of a model would not find their places."""
     from transformers import TrainingArguments
 
-    found: Any = TrainingArguments(
-        output_dir=folder, use_cpu=not torch.accelerator.is_available(), report_to=[], **more
-    )
-    if found.n_gpu > 1:
-        found._n_gpu = 1
-    return found
+    found = TrainingArguments(output_dir=folder, use_cpu=not torch.accelerator.is_available(), report_to=[], **more)
+    return on_one_device(found)
 
 
 def train(  # noqa: PLR0917

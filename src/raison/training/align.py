@@ -6,14 +6,14 @@ UIMER (Chen et al. 2023): L = task loss + alpha * alignment(attribution(model, x
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 import numpy as np
 import torch
 
 from raison.attribution.diffmask import BATCH, new_extractor
-from raison.attribution.marginalisation import Replacement, Replacer, Weights, make_replacer
+from raison.attribution.marginalisation import Replacer, expect_names, make_replacer
 from raison.rationales import check_people, confidence, voted_rationale
 from raison.records import InputError, Record
 from raison.training.aligned import Alignment, Measure, Objective, make_trainer
@@ -97,10 +97,7 @@ def check_alignment(alignment: Alignment) -> Alignment:
         if value is not None and not fits_in(value):
             raise InputError(f"{name} {value:g}: expected {expected}")
     _check_pairing(alignment)
-    kind = alignment.replacement.partition(":")[0]
-    for name, said, known in (("replacement", kind, Replacement), ("weights", alignment.weights, Weights)):
-        if said not in get_args(known):
-            raise InputError(f"{name} {said!r}: expected {', '.join(get_args(known))}")
+    expect_names(alignment.replacement.partition(":")[0], alignment.weights)
     return alignment
 
 

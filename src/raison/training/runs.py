@@ -143,7 +143,7 @@ def weigh(trainer: Any, batches: Sequence[dict[str, Any]], rows: str) -> None:
 
 
 def arguments(config: Any, work: Path, metric: str | None, **more: Any) -> Any:
-    """Give the trainer's arguments. One process takes one device: copies of a model would not find their places.
+    """Give the trainer's arguments.
 
     Args:
         config: has `epochs`, `lr`, `weight_decay`, `bf16` and `seed`.
@@ -159,7 +159,7 @@ def arguments(config: Any, work: Path, metric: str | None, **more: Any) -> Any:
         "metric_for_best_model": metric,
         "greater_is_better": True,
     }
-    found: Any = TrainingArguments(
+    found = TrainingArguments(
         output_dir=str(work),
         num_train_epochs=config.epochs,
         learning_rate=config.lr,
@@ -177,9 +177,14 @@ def arguments(config: Any, work: Path, metric: str | None, **more: Any) -> Any:
         **(by_dev if metric else {}),
         **more,
     )
-    if found.n_gpu > 1:
-        found._n_gpu = 1
-    return found
+    return on_one_device(found)
+
+
+def on_one_device(settings: Any) -> Any:
+    """Let one process take one device: copies of a model would not find their places."""
+    if settings.n_gpu > 1:
+        settings._n_gpu = 1
+    return settings
 
 
 def evaluated(trainer: Any, measures: Mapping[str, float | None]) -> dict[str, float]:

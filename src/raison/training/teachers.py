@@ -203,6 +203,14 @@ class Occlusion:
         return Taught(logits, scores, step.target, step.valid)
 
 
+COMPARING = (
+    "margin",
+    "margin-strongest",
+    "margin-pairs",
+    "kl",
+)  # losses by difference: where all rise, nothing changes
+
+
 class InputMarginalisation:
     """UIMER-IM: the evidence for the gold answer when the rationale is replaced, beside that when other words are.
 
@@ -220,7 +228,6 @@ class InputMarginalisation:
     """
 
     LOSS = "margin"
-    COMPARING = ("margin", "margin-strongest", "margin-pairs", "kl")  # nothing changes where both scores rise alike
 
     def __init__(
         self, replacer: Replacer, draws: int = 4, most: float = 0.5, loss: str | None = None, *, fresh: bool = True
@@ -251,7 +258,7 @@ class InputMarginalisation:
         shape = (len(rows), 2, len(of) // max(1, 2 * len(rows)))
         weights = step.drawn["log_weights"].to(log_p).view(shape)
         scores = -marginal_log_odds(log_p.view(shape), log_not.view(shape), weights)
-        if self.loss not in self.COMPARING:
+        if self.loss not in COMPARING:
             scores = scores + log_odds(*learner.odds(logits[rows], step.gold[rows]))[:, None]
         table = scores.new_zeros(len(step.gold), 2).index_put((rows,), scores)
         valid = torch.zeros_like(table, dtype=torch.bool).index_fill(0, rows, value=True)
@@ -276,7 +283,6 @@ class DiffMask:
     """
 
     LOSS = "ratio"
-    LOGARITHMIC = ("margin", "margin-strongest", "margin-pairs", "kl")
     settings: Mapping[str, Mapping[str, Any]] = {"cross-entropy": {"probabilities": True}}  # which gates are
 
     def __init__(self, extractor: Extractor, loss: str | None = None) -> None:
@@ -292,7 +298,7 @@ class DiffMask:
             logits = learner.forward(step.batch, step.word, return_dict=True).logits
         places = (step.word >= 0).flatten().nonzero()[:, 0]  # no other token has gates: half of a padded batch
         of_words = [state.flatten(0, 1).index_select(0, places)[None] for state in found]
-        gates = self._log_open(of_words) if self.loss in self.LOGARITHMIC else self.extractor.keep(of_words)
+        gates = self._log_open(of_words) if self.loss in COMPARING else self.extractor.keep(of_words)
         each = gates.new_zeros(step.word.numel()).index_copy(0, places, gates[0]).view(step.word.shape)
         return Taught(logits, word_means(each, step.word, step.target.shape[1]), step.target, step.valid)
 
